@@ -1,0 +1,12 @@
+//! The world outside: the clock and chance, groups of tasks, sealing, and the guarded HTTP client.
+//!
+//! Everything here is told its configuration by whoever wires the program; nothing reads the environment, and nothing
+//! knows a tenant's rules beyond the id that it binds a sealed value to.
+
+pub mod clock;
+pub mod outbound;
+pub mod sealing;
+pub mod tasks;
+mod tls;
+
+pub use tls::install_tls;

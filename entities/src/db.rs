@@ -1,0 +1,329 @@
+//! The database: one writer and many readers on SQLite, pools on PostgreSQL, and the two kinds of transaction that there are.
+
+use std::{ops::Deref, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+pub use sea_orm::DbErr;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, RuntimeErr, SqlErr, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
+    TransactionOptions, TransactionTrait,
+    sqlx::{
+        self,
+        postgres::{PgConnectOptions, PgPoolOptions},
+        sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    },
+};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+
+use crate::SystemScope;
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Embedded: one process, one writer.
+    Sqlite,
+    /// A server that several processes share.
+    Postgres,
+}
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A file, made where it isn't there.
+    Sqlite(PathBuf),
+    /// `postgres://…`
+    Postgres(String),
+}
+
+/// A handle on the database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+enum Inner {
+    Sqlite {
+        /// Commands: `synchronous = FULL`.
+        commands: DatabaseConnection,
+        /// Batches of deltas: `synchronous = NORMAL`.
+        deltas: DatabaseConnection,
+        /// `query_only`.
+        readers: DatabaseConnection,
+        /// Moves the write-ahead log into the file.
+        maintenance: DatabaseConnection,
+        /// SQLite has one writer. Whoever wants to write waits here, first come, first served, and not in its busy handler,
+        /// which is unfair and sleeps.
+        turn: Arc<Semaphore>,
+    },
+    Postgres {
+        commands: DatabaseConnection,
+        /// REPEATABLE READ READ ONLY by default, so that BEGIN alone is a snapshot.
+        readers: DatabaseConnection,
+        options: Box<PgConnectOptions>,
+    },
+}
+
+/// A transaction that may write: READ COMMITTED on PostgreSQL, BEGIN IMMEDIATE on SQLite. Dropped without [`Tx::commit`], it
+/// is rolled back.
+pub struct Tx {
+    inner: DatabaseTransaction,
+    backend: Backend,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Tx {
+    type Target = DatabaseTransaction;
+    fn deref(&self) -> &DatabaseTransaction {
+        &self.inner
+    }
+}
+
+impl Tx {
+    /// Makes it all true at once.
+    ///
+    /// # Errors
+    /// Where the connection breaks meanwhile the outcome is unknown.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        self.inner.commit().await
+    }
+
+    /// Undoes it all. Dropping does the same a little later.
+    ///
+    /// # Errors
+    /// The connection broke; then the server undoes it.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.inner.rollback().await
+    }
+
+    /// Which database it is on.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+}
+
+/// One view of the database: a read transaction that is opened at first use and shared by all reads of one request. Cheap to
+/// clone; it ends with its last clone.
+#[derive(Clone)]
+pub struct Snapshot(Arc<(Db, OnceCell<Tx>)>);
+
+impl Snapshot {
+    /// The transaction, opened now if nothing was read before.
+    ///
+    /// # Errors
+    /// The database can't be reached, or no connection was free within five seconds.
+    pub async fn tx(&self) -> Result<&Tx, DbErr> {
+        let (db, cell) = &*self.0;
+        cell.get_or_try_init(|| db.begin_read()).await
+    }
+}
+
+impl Db {
+    /// Connects, without looking at the schema.
+    ///
+    /// # Errors
+    /// The file can't be opened or the server can't be reached within five seconds.
+    pub async fn connect(location: &Location) -> Result<Self, DbErr> {
+        match location {
+            Location::Sqlite(path) => Self::sqlite(path.clone()).await,
+            Location::Postgres(url) => Self::postgres(url).await,
+        }
+    }
+
+    async fn sqlite(path: PathBuf) -> Result<Self, DbErr> {
+        let base = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            // by a connection of their own, so that no commit pays for one: `events`
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("temp_store", "memory");
+        let pool = |options: SqliteConnectOptions, most| async move {
+            SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).connect_with(options).await
+        };
+        let commands = pool(base.clone().synchronous(SqliteSynchronous::Full), 1).await.map_err(connecting)?;
+        let deltas = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1).await.map_err(connecting)?;
+        let maintenance = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1).await.map_err(connecting)?;
+        let readers = pool(base.pragma("query_only", "1"), 8).await.map_err(connecting)?;
+        Ok(Self(Arc::new(Inner::Sqlite {
+            commands: SqlxSqliteConnector::from_sqlx_sqlite_pool(commands),
+            deltas: SqlxSqliteConnector::from_sqlx_sqlite_pool(deltas),
+            readers: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
+            maintenance: SqlxSqliteConnector::from_sqlx_sqlite_pool(maintenance),
+            turn: Arc::new(Semaphore::new(1)),
+        })))
+    }
+
+    async fn postgres(url: &str) -> Result<Self, DbErr> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(connecting)?
+            .application_name("weft")
+            .options([
+                ("synchronous_commit", "on"),
+                ("idle_in_transaction_session_timeout", "2s"),
+                ("lock_timeout", "5s"),
+                ("statement_timeout", "15s"),
+                ("tcp_user_timeout", "10s"),
+                ("timezone", "UTC"),
+            ]);
+        let pool = |options: PgConnectOptions, most| PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options);
+        let commands = pool(options.clone(), 16).await.map_err(connecting)?;
+        let snapshots = options.clone().options([("default_transaction_isolation", "repeatable\\ read"), ("default_transaction_read_only", "on")]);
+        let readers = pool(snapshots, 16).await.map_err(connecting)?;
+        Ok(Self(Arc::new(Inner::Postgres {
+            commands: SqlxPostgresConnector::from_sqlx_postgres_pool(commands),
+            readers: SqlxPostgresConnector::from_sqlx_postgres_pool(readers),
+            options: Box::new(options),
+        })))
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        match &*self.0 {
+            Inner::Sqlite { .. } => Backend::Sqlite,
+            Inner::Postgres { .. } => Backend::Postgres,
+        }
+    }
+
+    /// A transaction for a command.
+    ///
+    /// # Errors
+    /// The database can't be reached, or no connection was free within five seconds.
+    pub async fn begin(&self) -> Result<Tx, DbErr> {
+        match &*self.0 {
+            Inner::Sqlite { commands, turn, .. } => immediate(commands, turn).await,
+            Inner::Postgres { commands, .. } => Ok(Tx { inner: commands.begin().await?, backend: Backend::Postgres, _turn: None }),
+        }
+    }
+
+    /// A transaction for a batch of deltas: on SQLite without a flush to the disk at its end, see `docs/architecture.md`.
+    ///
+    /// # Errors
+    /// As [`Db::begin`].
+    pub async fn begin_deltas(&self) -> Result<Tx, DbErr> {
+        match &*self.0 {
+            Inner::Sqlite { deltas, turn, .. } => immediate(deltas, turn).await,
+            Inner::Postgres { .. } => self.begin().await,
+        }
+    }
+
+    /// A view for one request. Opens nothing yet.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(Arc::new((self.clone(), OnceCell::new())))
+    }
+
+    async fn begin_read(&self) -> Result<Tx, DbErr> {
+        let (readers, backend) = match &*self.0 {
+            Inner::Sqlite { readers, .. } => (readers, Backend::Sqlite),
+            Inner::Postgres { readers, .. } => (readers, Backend::Postgres),
+        };
+        Ok(Tx { inner: readers.begin().await?, backend, _turn: None })
+    }
+
+    /// The connection that commands use, for reads outside a transaction and for migrating.
+    #[must_use]
+    pub fn system(&self, _: SystemScope) -> &DatabaseConnection {
+        match &*self.0 {
+            Inner::Sqlite { commands, .. } | Inner::Postgres { commands, .. } => commands,
+        }
+    }
+
+    /// The connection for reads that need no snapshot of more than one statement.
+    #[must_use]
+    pub fn reader(&self, _: SystemScope) -> &DatabaseConnection {
+        match &*self.0 {
+            Inner::Sqlite { readers, .. } | Inner::Postgres { readers, .. } => readers,
+        }
+    }
+
+    /// How to open further connections to a PostgreSQL server, with the same settings; `None` on SQLite.
+    #[must_use]
+    pub fn postgres_options(&self, _: SystemScope) -> Option<PgConnectOptions> {
+        match &*self.0 {
+            Inner::Sqlite { .. } => None,
+            Inner::Postgres { options, .. } => Some((**options).clone()),
+        }
+    }
+
+    /// Moves what SQLite's write-ahead log holds into the file, as far as no reader stands in the way. Nothing on PostgreSQL.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn checkpoint(&self) -> Result<(), DbErr> {
+        if let Inner::Sqlite { maintenance, .. } = &*self.0 {
+            maintenance.execute_unprepared("pragma wal_checkpoint(passive)").await?;
+        }
+        Ok(())
+    }
+
+    /// Closes all connections, once what runs on them is done.
+    pub async fn close(&self) {
+        match &*self.0 {
+            Inner::Sqlite { commands, deltas, readers, maintenance, .. } => {
+                for pool in [readers, maintenance, deltas, commands] {
+                    pool.get_sqlite_connection_pool().close().await;
+                }
+            }
+            Inner::Postgres { commands, readers, .. } => {
+                for pool in [readers, commands] {
+                    pool.get_postgres_connection_pool().close().await;
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait for a free connection.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+async fn immediate(connection: &DatabaseConnection, turn: &Arc<Semaphore>) -> Result<Tx, DbErr> {
+    let turn = turn.clone().acquire_owned().await.map_err(|_| DbErr::Custom("the database is closed".into()))?;
+    let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    Ok(Tx { inner: connection.begin_with_options(options).await?, backend: Backend::Sqlite, _turn: Some(turn) })
+}
+
+fn connecting(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
+}
+
+/// What a failed statement means for whoever sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// A unique index refused it.
+    Taken,
+    /// It may pass when tried again: a broken connection, a deadlock, no free connection, a time-out.
+    Transient,
+    /// It will never pass.
+    Permanent,
+}
+
+/// Sorts an error of the database.
+#[must_use]
+pub fn failure(error: &DbErr) -> Failure {
+    if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
+        return Failure::Taken;
+    }
+    let (DbErr::Conn(RuntimeErr::SqlxError(inner)) | DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    else {
+        return if matches!(error, DbErr::ConnectionAcquire(_)) { Failure::Transient } else { Failure::Permanent };
+    };
+    failure_of(inner)
+}
+
+/// The same of the driver's own error.
+#[must_use]
+pub fn failure_of(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(error) if error.is_unique_violation() => Failure::Taken,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            // lost connections, serialisation, deadlocks, shutdown, resources, cancelled by a time-out; SQLite: busy, locked
+            Some(code) if ["08", "40", "53", "57", "55", "25P03"].iter().any(|class| code.starts_with(class)) => Failure::Transient,
+            Some("5" | "6" | "261" | "262" | "517") => Failure::Transient,
+            _ => Failure::Permanent,
+        },
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Failure::Transient,
+        _ => Failure::Permanent,
+    }
+}

@@ -1,0 +1,23 @@
+//! The tables as Rust sees them: typed ids, [`Scope`] and roles, and selects that cannot begin without a tenant.
+//!
+//! This is where the wall between tenants is built. Crates to the left do not depend on the query library; what they get of it
+//! stands in [`query`], and nothing there starts a select. A read begins with [`in_tenant`](agent::Entity::in_tenant) or one
+//! of the named reads beside an entity; reads that have no tenant yet take a [`SystemScope`].
+
+pub mod db;
+pub mod ids;
+pub mod input;
+pub mod outcome;
+pub mod page;
+pub mod query;
+pub mod scope;
+mod tables;
+
+pub use db::{Backend, Db, DbErr, Snapshot, Tx};
+pub use ids::{
+    AgentId, AgentVersionId, ApiKeyId, ConversationId, IdError, MembershipId, MessageId, ModelId, RunId, SecretId, SessionId, TenantId,
+    ToolCallId, UserId, WorkerId,
+};
+pub use outcome::{CommandError, Reference, Refusal};
+pub use scope::{Access, Permission, Permissions, Principal, Role, Scope, SystemScope, Visibility};
+pub use tables::*;

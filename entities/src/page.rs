@@ -1,0 +1,81 @@
+//! Pages by keyset: where a page begins is a value of the order's columns, so that it costs the same wherever it begins.
+
+use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};
+
+/// The most rows of one page.
+pub const MAX: u64 = 100;
+/// The rows of a page where none is said.
+pub const DEFAULT: u64 = 20;
+
+/// Which rows of an ordered list: the first ones after a place, or the last ones before one.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// After this row's key.
+    pub after: Option<Key>,
+    /// Before this row's key.
+    pub before: Option<Key>,
+    /// How many; the list asks for one more to know whether there are more.
+    pub limit: u64,
+    /// The last ones rather than the first.
+    pub backward: bool,
+}
+
+/// The values of a list's order columns at one row, the last of them unique.
+pub type Key = Vec<Value>;
+
+/// One page of rows, in the list's order.
+#[derive(Debug, Clone)]
+pub struct Rows<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether the list goes on after them.
+    pub has_next: bool,
+    /// Whether it began before them.
+    pub has_previous: bool,
+}
+
+/// Narrows and orders `select` to `page` of the list ordered by `columns` (all ascending, or all descending). Pair with
+/// [`Page::cut`].
+pub fn paged<E: EntityTrait, C: ColumnTrait>(mut select: Select<E>, columns: &[C], descending: bool, page: &Page) -> Select<E> {
+    if let Some(key) = &page.after {
+        select = select.filter(beyond(columns, key, !descending));
+    }
+    if let Some(key) = &page.before {
+        select = select.filter(beyond(columns, key, descending));
+    }
+    let order = if descending == page.backward { Order::Asc } else { Order::Desc };
+    for &column in columns {
+        select = select.order_by(column, order.clone());
+    }
+    select.limit(page.limit + 1)
+}
+
+/// `(a, b) > (x, y)`, spelled out, since not every database uses an index for the short form.
+fn beyond<C: ColumnTrait>(columns: &[C], key: &[Value], greater: bool) -> Condition {
+    let mut any = Condition::any();
+    for last in 0..columns.len().min(key.len()) {
+        let mut all = Condition::all();
+        for i in 0..last {
+            all = all.add(columns[i].eq(key[i].clone()));
+        }
+        let value = key[last].clone();
+        all = all.add(if greater { columns[last].gt(value) } else { columns[last].lt(value) });
+        any = any.add(all);
+    }
+    any
+}
+
+impl Page {
+    /// Takes the extra row off again and puts the rest in the list's order.
+    #[must_use]
+    pub fn cut<T>(&self, mut rows: Vec<T>) -> Rows<T> {
+        let more = rows.len() as u64 > self.limit;
+        rows.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
+        if self.backward {
+            rows.reverse();
+            Rows { rows, has_next: self.before.is_some(), has_previous: more }
+        } else {
+            Rows { rows, has_next: more, has_previous: self.after.is_some() }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One module for each table, and what the columns of several hold.
+
+pub mod agent;
+pub mod agent_version;
+pub mod api_key;
+pub mod change;
+pub mod conversation;
+pub mod known_address;
+pub mod llm_model;
+pub mod membership;
+pub mod message;
+pub mod meta;
+pub mod model_call;
+pub mod model_fallback;
+pub mod run;
+pub mod run_step;
+pub mod secret;
+pub mod session;
+pub mod set_up;
+pub mod sign_in_failure;
+pub mod signing_key;
+pub mod standing;
+pub mod stream;
+pub mod tenant;
+pub mod tool_call;
+pub mod user;
+mod values;
+
+pub use values::*;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, DeleteMany, EntityTrait, IntoActiveModel, QueryFilter, Select, UpdateMany};
+
+use crate::{Scope, SystemScope, TenantId};
+
+macro_rules! rows {
+    ($($table:ident),* $(,)?) => {$(
+        impl $table::Entity {
+            /// Adds a row.
+            ///
+            /// # Errors
+            /// What the database says; a value that must be unique and is taken is [`crate::db::Failure::Taken`].
+            pub async fn add(tx: &impl ConnectionTrait, row: $table::Model) -> Result<(), DbErr> {
+                <Self as EntityTrait>::insert(row.into_active_model()).exec_without_returning(tx).await.map(|_| ())
+            }
+
+            /// Adds several rows in one statement; none is nothing.
+            ///
+            /// # Errors
+            /// As [`Self::add`]; then none was added.
+            pub async fn add_all(tx: &impl ConnectionTrait, rows: Vec<$table::Model>) -> Result<(), DbErr> {
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                <Self as EntityTrait>::insert_many(rows.into_iter().map(IntoActiveModel::into_active_model)).exec_without_returning(tx).await.map(|_| ())
+            }
+
+            /// All rows, whatever their tenant: for what has none yet.
+            #[must_use]
+            pub fn anywhere(_: SystemScope) -> Select<Self> {
+                <Self as EntityTrait>::find()
+            }
+
+            /// Changes rows, whatever their tenant.
+            #[must_use]
+            pub fn change_anywhere(_: SystemScope) -> UpdateMany<Self> {
+                <Self as EntityTrait>::update_many()
+            }
+
+            /// Deletes rows, whatever their tenant.
+            #[must_use]
+            pub fn delete_anywhere(_: SystemScope) -> DeleteMany<Self> {
+                <Self as EntityTrait>::delete_many()
+            }
+        }
+    )*};
+}
+
+macro_rules! of_a_tenant {
+    ($($table:ident),* $(,)?) => {$(
+        impl $table::Entity {
+            /// The rows of the scope's tenant: how a select begins.
+            #[must_use]
+            pub fn in_tenant(scope: &Scope) -> Select<Self> {
+                Self::of_tenant(scope.tenant())
+            }
+
+            /// Changes rows of the scope's tenant; narrow it further.
+            #[must_use]
+            pub fn change_in(scope: &Scope) -> UpdateMany<Self> {
+                <Self as EntityTrait>::update_many().filter($table::Column::TenantId.eq(scope.tenant()))
+            }
+
+            /// Deletes rows of the scope's tenant; narrow it further.
+            #[must_use]
+            pub fn delete_in(scope: &Scope) -> DeleteMany<Self> {
+                <Self as EntityTrait>::delete_many().filter($table::Column::TenantId.eq(scope.tenant()))
+            }
+
+            fn of_tenant(tenant: TenantId) -> Select<Self> {
+                <Self as EntityTrait>::find().filter($table::Column::TenantId.eq(tenant))
+            }
+        }
+    )*};
+}
+
+rows!(meta, set_up, signing_key, tenant, user, membership, session, api_key, sign_in_failure, known_address, secret, llm_model, model_fallback, agent, agent_version, conversation, message, run, run_step, tool_call, model_call, change, stream);
+of_a_tenant!(membership, api_key, secret, llm_model, model_fallback, agent, agent_version, conversation, message, run, run_step, tool_call, model_call, change, stream);
+
+impl change::Entity {
+    /// Adds to the outbox; the database gives the numbers.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn record(tx: &impl ConnectionTrait, changes: Vec<change::Model>) -> Result<(), DbErr> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let rows = changes.into_iter().map(|row| {
+            let mut row = row.into_active_model();
+            row.id = sea_orm::ActiveValue::NotSet;
+            row
+        });
+        <Self as EntityTrait>::insert_many(rows).exec_without_returning(tx).await.map(|_| ())
+    }
+}

@@ -1,0 +1,43 @@
+//! A sign-in that lasts.
+
+#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+
+use chrono::{DateTime, Utc};
+use sea_orm::entity::prelude::*;
+
+use crate::{CredentialKind, SessionId, TenantId, UserId};
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "sessions")]
+pub struct Model {
+    /// Its id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: SessionId,
+    /// The user.
+    pub user_id: UserId,
+    /// Where it signed in.
+    pub tenant_id: TenantId,
+    /// How the user signed in.
+    pub credential: CredentialKind,
+    /// Which pair of tokens is in use.
+    pub rotation: i64,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub user_agent: Option<String>,
+    #[sea_orm(column_type = "Text", nullable)]
+    pub address: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When.
+    pub last_seen_at: DateTime<Utc>,
+    /// When it ends unless it is used.
+    pub expires_at: DateTime<Utc>,
+    /// When it ends in any case.
+    pub ends_at: DateTime<Utc>,
+    /// When.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,96 @@
+//! Following a stream from a position: pages of the table until the ring reaches back far enough, then live.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use entities::{DbErr, SystemScope};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    hub::Channel,
+    log::Log,
+    read,
+    record::{Record, joined},
+};
+
+/// Why following ends.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// What comes next is gone, or the position is beyond the stream's end.
+    #[error("the position is not in the stream any more")]
+    Expired,
+    /// There is no such stream (any more).
+    #[error("the stream is gone")]
+    Gone,
+    /// The table could not be read.
+    #[error("failed to read the log")]
+    Database(#[from] DbErr),
+}
+
+/// A stream that is followed. Reads nothing between two calls of [`Follow::next`], however long they are apart.
+pub struct Follow {
+    log: Log,
+    channel: Arc<Channel>,
+    heads: watch::Receiver<i64>,
+    stream: Uuid,
+    position: i64,
+    /// The stream's end as the last page told it: a full page ends before it.
+    head: i64,
+    ready: VecDeque<Arc<Record>>,
+    /// Whether the table was read once: only that tells whether the position is good.
+    begun: bool,
+}
+
+impl Follow {
+    pub(crate) fn new(log: Log, stream: Uuid, after: i64) -> Self {
+        let channel = log.hub().channel(stream);
+        let heads = channel.heads();
+        Self { log, channel, heads, stream, position: after, head: 0, ready: VecDeque::new(), begun: false }
+    }
+
+    /// The next record after the position, waiting for it where there is none yet. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// See [`FollowError`]; it is over then.
+    pub async fn next(&mut self) -> Result<Arc<Record>, FollowError> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Ok(record);
+            }
+            // Before the look, so that nothing that comes during it is missed.
+            self.heads.borrow_and_update();
+            if self.begun
+                && let Some((records, position)) = self.channel.since(self.position)
+            {
+                if records.is_empty() {
+                    // The sender lives in `self.channel`.
+                    let _ = self.heads.changed().await;
+                } else {
+                    self.ready.extend(records);
+                    self.position = position;
+                }
+                continue;
+            }
+            if self.begun && self.head.max(*self.heads.borrow()) <= self.position {
+                let _ = self.heads.changed().await;
+                continue;
+            }
+            self.read().await?;
+        }
+    }
+
+    /// Reads a page; where it was behind for long, pieces of a text are joined.
+    async fn read(&mut self) -> Result<(), FollowError> {
+        let db = self.log.db().reader(SystemScope::of("following a stream"));
+        let page = read::page(db, self.stream, self.position).await?.ok_or(FollowError::Gone)?;
+        if self.position < page.floor || self.position > page.head {
+            return Err(FollowError::Expired);
+        }
+        self.begun = true;
+        self.position = page.position;
+        self.head = page.head;
+        self.channel.begin(page.position);
+        self.ready.extend(joined(page.records).into_iter().map(Arc::new));
+        Ok(())
+    }
+}

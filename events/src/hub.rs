@@ -1,0 +1,244 @@
+//! What was appended a moment ago, kept in memory for those who follow live. A hint: whoever misses something here reads the
+//! tables.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use adapters::clock::BootInstant;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::record::Record;
+
+/// The most records that one stream's ring holds.
+const RING: usize = 1024;
+/// The most bytes of payload that it holds.
+const RING_BYTES: usize = 256 * 1024;
+/// How long after its last event a stream is looked at often.
+const ACTIVE: Duration = Duration::from_secs(10);
+
+/// The streams that somebody in this process follows.
+#[derive(Default)]
+pub(crate) struct Hub {
+    channels: Mutex<HashMap<Uuid, Weak<Channel>>>,
+}
+
+/// One followed stream.
+pub(crate) struct Channel {
+    pub(crate) stream: Uuid,
+    ring: Mutex<Ring>,
+    /// The greatest head heard of.
+    head: watch::Sender<i64>,
+}
+
+#[derive(Default)]
+struct Ring {
+    records: VecDeque<Arc<Record>>,
+    bytes: usize,
+    /// The ring holds everything after this number …
+    after: i64,
+    /// … up to this one.
+    head: i64,
+    last: Option<BootInstant>,
+}
+
+/// What is published together: everything of a stream between two numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) stream: Uuid,
+    /// The number before the first of `records`.
+    pub(crate) prev_head: i64,
+    /// The number of the last.
+    pub(crate) head: i64,
+    pub(crate) records: Vec<Arc<Record>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// The channel of a stream, made where nobody followed it yet.
+    pub(crate) fn channel(&self, stream: Uuid) -> Arc<Channel> {
+        let mut channels = lock(&self.channels);
+        if let Some(channel) = channels.get(&stream).and_then(Weak::upgrade) {
+            return channel;
+        }
+        if channels.len() > 64 && channels.len().is_power_of_two() {
+            channels.retain(|_, channel| channel.strong_count() > 0);
+        }
+        let channel = Arc::new(Channel { stream, ring: Mutex::default(), head: watch::Sender::new(0) });
+        channels.insert(stream, Arc::downgrade(&channel));
+        channel
+    }
+
+    fn followed(&self, stream: Uuid) -> Option<Arc<Channel>> {
+        let mut channels = lock(&self.channels);
+        let channel = channels.get(&stream)?.upgrade();
+        if channel.is_none() {
+            channels.remove(&stream);
+        }
+        channel
+    }
+
+    /// Everything that is followed, with the number up to which it was heard of; `active`: only what had events lately.
+    pub(crate) fn known(&self, now: BootInstant, active: bool) -> Vec<(Uuid, i64)> {
+        let channels: Vec<_> = lock(&self.channels).values().filter_map(Weak::upgrade).collect();
+        channels
+            .iter()
+            .filter_map(|channel| {
+                let ring = lock(&channel.ring);
+                let lately = ring.last.is_some_and(|last| now.since(last) < ACTIVE);
+                (lately || !active).then_some((channel.stream, ring.head))
+            })
+            .collect()
+    }
+
+    /// Whether anybody here follows `stream`.
+    pub(crate) fn follows(&self, stream: Uuid) -> bool {
+        self.followed(stream).is_some()
+    }
+
+    /// Hands a batch to those who follow its stream.
+    pub(crate) fn publish(&self, batch: Batch, now: BootInstant) {
+        let Some(channel) = self.followed(batch.stream) else { return };
+        {
+            let mut ring = lock(&channel.ring);
+            ring.last = Some(now);
+            if batch.prev_head < ring.head {
+                // Late: somebody read past it already. What it may still have ahead is found in the table.
+                if batch.head <= ring.head {
+                    return;
+                }
+            }
+            if batch.prev_head != ring.head {
+                let begin = if batch.prev_head > ring.head { batch.prev_head } else { batch.head };
+                *ring = Ring { after: begin, head: begin, last: ring.last, ..Ring::default() };
+            }
+            if batch.prev_head == ring.head {
+                ring.bytes += batch.records.iter().map(|record| record.payload.size()).sum::<usize>();
+                ring.records.extend(batch.records);
+                ring.head = batch.head;
+                while ring.records.len() > RING || ring.bytes > RING_BYTES {
+                    let Some(first) = ring.records.pop_front() else { break };
+                    ring.bytes -= first.payload.size();
+                    ring.after = first.seq;
+                }
+            }
+        }
+        channel.heard(batch.head);
+    }
+
+    /// Tells those who follow `stream` that it goes up to `head`.
+    pub(crate) fn wake(&self, stream: Uuid, head: i64) {
+        if let Some(channel) = self.followed(stream) {
+            channel.heard(head);
+        }
+    }
+
+    /// Makes everybody look at the tables, whatever was heard.
+    pub(crate) fn known_head(&self, stream: Uuid) -> Option<i64> {
+        self.followed(stream).map(|channel| lock(&channel.ring).head)
+    }
+}
+
+impl Channel {
+    fn heard(&self, head: i64) {
+        self.head.send_if_modified(|known| {
+            let more = head > *known;
+            *known = head.max(*known);
+            more
+        });
+    }
+
+    /// Tells of every head that is greater than those before.
+    pub(crate) fn heads(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
+    }
+
+    /// What came after `position`, with the new position, where the ring reaches back so far.
+    pub(crate) fn since(&self, position: i64) -> Option<(Vec<Arc<Record>>, i64)> {
+        let ring = lock(&self.ring);
+        if ring.head == 0 || position < ring.after || position > ring.head {
+            return None;
+        }
+        let from = ring.records.partition_point(|record| record.seq <= position);
+        Some((ring.records.range(from..).cloned().collect(), ring.head))
+    }
+
+    /// Somebody read the table up to `position`: the ring may begin there.
+    pub(crate) fn begin(&self, position: i64) {
+        let mut ring = lock(&self.ring);
+        if position > ring.head {
+            *ring = Ring { after: position, head: position, last: ring.last, ..Ring::default() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adapters::clock::{Clock, SystemClock};
+    use chrono::DateTime;
+    use entities::TenantId;
+
+    use super::*;
+    use crate::record::{Delta, Kind, Payload, VERSION};
+
+    fn batch(prev_head: i64, head: i64) -> Batch {
+        let stream = Uuid::nil();
+        let records = (prev_head + 1..=head)
+            .map(|seq| {
+                Arc::new(Record {
+                    tenant: TenantId(Uuid::nil()),
+                    stream,
+                    seq,
+                    run: None,
+                    attempt: 1,
+                    n: 0,
+                    v: VERSION,
+                    at: DateTime::UNIX_EPOCH,
+                    kind: Kind::TEXT,
+                    payload: Payload::Delta(Delta { of: stream, part: 0, offset: 0, text: "x".into() }),
+                })
+            })
+            .collect();
+        Batch { stream, prev_head, head, records }
+    }
+
+    fn seqs(channel: &Channel, position: i64) -> Option<Vec<i64>> {
+        channel.since(position).map(|(records, _)| records.iter().map(|record| record.seq).collect())
+    }
+
+    #[test]
+    fn batches_out_of_order_leave_no_gap() {
+        let (hub, now) = (Hub::default(), SystemClock::shared().instant());
+        let channel = hub.channel(Uuid::nil());
+        channel.begin(4);
+        hub.publish(batch(4, 6), now);
+        assert_eq!(seqs(&channel, 4), Some(vec![5, 6]));
+        assert_eq!(seqs(&channel, 5), Some(vec![6]));
+        assert_eq!(seqs(&channel, 3), None);
+        // 7 was committed before 8 and is published after it
+        hub.publish(batch(7, 8), now);
+        assert_eq!(seqs(&channel, 6), None, "the table has to be read");
+        assert_eq!(seqs(&channel, 7), Some(vec![8]));
+        hub.publish(batch(6, 7), now);
+        assert_eq!(seqs(&channel, 7), Some(vec![8]));
+        assert_eq!(*channel.heads().borrow(), 8);
+    }
+
+    #[test]
+    fn the_ring_forgets_its_oldest() {
+        let (hub, now) = (Hub::default(), SystemClock::shared().instant());
+        let channel = hub.channel(Uuid::nil());
+        hub.publish(batch(0, 3000), now);
+        assert_eq!(seqs(&channel, 0), None);
+        assert_eq!(seqs(&channel, 3000 - 1024).map(|s| s.len()), Some(1024));
+        drop(channel);
+        hub.publish(batch(3000, 3001), now);
+        assert!(!hub.follows(Uuid::nil()));
+    }
+}

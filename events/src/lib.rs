@@ -1,0 +1,24 @@
+//! The log: numbered streams of events, appended in the transaction that makes a thing true, replayed from a cursor, followed live.
+//!
+//! A stream (a conversation, say) has consecutive numbers, given under its row's lock; the order of commits is the order of
+//! numbers. The tables are the truth, and everything in memory is a hint that may be lost. This crate knows no event by its
+//! meaning but [text in pieces](record::Delta), which it may join.
+
+mod bus;
+mod command;
+pub mod cursor;
+mod fold;
+mod follow;
+mod generation;
+mod hub;
+mod log;
+pub mod read;
+pub mod record;
+mod writer;
+
+pub use command::Command;
+pub use cursor::{Cursor, CursorError};
+pub use follow::{Follow, FollowError};
+pub use log::{Log, LogError, LogOptions};
+pub use record::{Delta, Draft, Kind, Payload, Record};
+pub use writer::{Fate, RunLog};

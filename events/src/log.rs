@@ -1,0 +1,279 @@
+//! The log of one process: what it is made of, and how commands and followers get at it.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use adapters::{clock::SharedClock, tasks::Tasks};
+use entities::{CommandError, Db, DbErr, RunId, Snapshot, TenantId};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    bus::{self, Bus},
+    command::{Command, Told},
+    cursor::{Cursor, CursorError},
+    fold,
+    follow::Follow,
+    generation,
+    hub::{Batch, Hub},
+    writer::{self, RunLog, Waiting},
+};
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// The least time between the starts of two batches that nobody waits for: `log.min_gap_ms`.
+    pub min_gap: Duration,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { min_gap: Duration::from_millis(10) }
+    }
+}
+
+/// Why the log can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The server would lose what it said was safe.
+    #[error("the PostgreSQL server runs with fsync = off and would lose data in a crash; turn it on")]
+    NotDurable,
+    /// It could not be read or written.
+    #[error("failed to read the state of the log")]
+    Database(#[from] DbErr),
+}
+
+/// The log. Cheap to clone.
+#[derive(Clone)]
+pub struct Log(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    clock: SharedClock,
+    tasks: Tasks,
+    options: LogOptions,
+    installation: Uuid,
+    generation: Uuid,
+    process: Uuid,
+    hub: Hub,
+    waiting: Waiting,
+    bus: Option<Bus>,
+    work: watch::Sender<u64>,
+    stops: broadcast::Sender<RunId>,
+    /// Ends the writer, after everything that may still write.
+    closing: CancellationToken,
+}
+
+/// A future that a command's work returns.
+pub type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
+
+impl Log {
+    /// Starts the writer and what keeps followers awake. The schema is current.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn start(db: Db, clock: SharedClock, tasks: Tasks, options: LogOptions) -> Result<Self, LogError> {
+        let state = generation::begin(&db, &clock).await?;
+        fold::fold(&db).await?;
+        let process = clock.uuid();
+        let bus = Bus::new(&db, process);
+        let log = Self(Arc::new(Inner {
+            db,
+            clock,
+            tasks,
+            options,
+            installation: state.installation,
+            generation: state.generation,
+            process,
+            hub: Hub::default(),
+            waiting: Waiting::default(),
+            bus,
+            work: watch::Sender::new(0),
+            stops: broadcast::Sender::new(1024),
+            closing: CancellationToken::new(),
+        }));
+        let tasks = &log.0.tasks;
+        tasks.spawn("the log's writer", writer::run(log.clone()));
+        tasks.spawn("looking for what was missed", bus::poll(log.clone()));
+        tasks.spawn("folding the log", fold::run(log.clone()));
+        if log.0.bus.is_some() {
+            tasks.spawn("sending hints", bus::send(log.clone()));
+            tasks.spawn("receiving hints", bus::receive(log.clone()));
+        }
+        Ok(log)
+    }
+
+    /// Does `work` in one transaction, in a task of its own: dropping the future does not undo it half. What it appended is
+    /// published after the commit.
+    ///
+    /// # Errors
+    /// What `work` answers, then nothing was done; or that the database failed.
+    pub async fn command<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<CommandError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, E> + Send + 'static,
+    {
+        let log = self.clone();
+        let task = self.0.tasks.spawn("a command", async move {
+            let tx = log.0.db.begin().await.map_err(CommandError::from)?;
+            let mut command = Command::new(tx, log.0.clock.clone());
+            match work(&mut command).await {
+                Ok(value) => {
+                    let told = command.commit().await.map_err(CommandError::from)?;
+                    log.tell(told);
+                    Ok(value)
+                }
+                Err(error) => {
+                    command.undo().await;
+                    Err(error)
+                }
+            }
+        });
+        task.await.unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
+    }
+
+    fn tell(&self, told: Told) {
+        let mut streams = Vec::new();
+        for batch in told.batches {
+            streams.push(batch.stream);
+            self.0.hub.publish(batch, self.0.clock.instant());
+        }
+        if told.work {
+            self.wake_workers();
+        }
+        for &run in &told.stopped {
+            // Nobody listens where no worker runs.
+            let _ = self.0.stops.send(run);
+        }
+        if let Some(bus) = &self.0.bus {
+            bus.hint(&streams, told.work, &told.stopped);
+        }
+    }
+
+    pub(crate) fn publish(&self, batch: Batch) {
+        let stream = batch.stream;
+        self.0.hub.publish(batch, self.0.clock.instant());
+        if let Some(bus) = &self.0.bus {
+            bus.hint(&[stream], false, &[]);
+        }
+    }
+
+    /// Follows a stream after a number.
+    #[must_use]
+    pub fn follow(&self, stream: Uuid, after: i64) -> Follow {
+        Follow::new(self.clone(), stream, after)
+    }
+
+    /// Opens the line of a run's worker, which holds `attempt` of it. `fence` and `head` are the stream's as of the claim.
+    #[must_use]
+    pub fn open(&self, tenant: TenantId, stream: Uuid, run: (RunId, i32), fence: i64, head: i64) -> RunLog {
+        RunLog::open(self.clone(), tenant, stream, run, fence, head)
+    }
+
+    /// The cursor after `seq` of a stream.
+    #[must_use]
+    pub fn cursor(&self, stream: Uuid, seq: i64) -> Cursor {
+        Cursor { generation: self.0.generation, stream, seq }
+    }
+
+    /// The number that a cursor of `stream` stands at.
+    ///
+    /// # Errors
+    /// It is of another stream, or of another generation of the database.
+    pub fn position(&self, text: &str, stream: Uuid) -> Result<i64, CursorError> {
+        let cursor = Cursor::decode(text)?;
+        if cursor.stream != stream {
+            return Err(CursorError::Invalid);
+        }
+        if cursor.generation != self.0.generation {
+            return Err(CursorError::Expired);
+        }
+        Ok(cursor.seq)
+    }
+
+    /// Changes whenever there may be a run to claim.
+    #[must_use]
+    pub fn work(&self) -> watch::Receiver<u64> {
+        self.0.work.subscribe()
+    }
+
+    /// Says that there may be a run to claim.
+    pub fn wake_workers(&self) {
+        self.0.work.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The runs whose workers are told to stop. A hint: fences and leases are what holds.
+    #[must_use]
+    pub fn stops(&self) -> broadcast::Receiver<RunId> {
+        self.0.stops.subscribe()
+    }
+
+    pub(crate) fn stopped(&self, run: RunId) {
+        let _ = self.0.stops.send(run);
+    }
+
+    /// A view for one request.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.db.snapshot()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+
+    /// The tasks of this process.
+    #[must_use]
+    pub fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// Of the database, made with it.
+    #[must_use]
+    pub fn installation(&self) -> Uuid {
+        self.0.installation
+    }
+
+    /// Writes down that the database was left in order. The last thing that a process does; nothing may be appended after it.
+    ///
+    /// # Errors
+    /// What the database says; the next start is then an unclean one.
+    pub async fn close(&self) -> Result<(), DbErr> {
+        self.0.closing.cancel();
+        fold::fold(&self.0.db).await?;
+        generation::end(&self.0.db).await
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.0.waiting
+    }
+
+    pub(crate) fn options(&self) -> &LogOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn bus(&self) -> Option<&Bus> {
+        self.0.bus.as_ref()
+    }
+
+    pub(crate) fn process(&self) -> Uuid {
+        self.0.process
+    }
+
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.0.closing.clone()
+    }
+}
