@@ -1,0 +1,42 @@
+//! async-graphql as we use it: objects answer in the document's order, with the nulls of the specification, plain fields cost
+//! no future, and a response can be written as JSON text without a tree in between.
+//!
+//! This is no fork. Every derive of async-graphql calls `<crate>::resolver_utils::resolve_container(ctx, self)`, and `<crate>`
+//! is whatever the crate that uses the derive calls its dependency `async-graphql`. This crate re-exports all of
+//! async-graphql and puts its own function in that place, so a crate with a schema depends on it by that name
+//! (`async-graphql.workspace = true`), must not depend on async-graphql itself, and writes its types as ever.
+//!
+//! - `#[Object]`, `SimpleObject` and `MergedObject` need nothing more. [`plain!`] names fields of hot leaf types that need no
+//!   future; [`plain_abstract!`] does the same service for interfaces and unions, which otherwise go through async-graphql's
+//!   own resolver (and are then put in order).
+//! - Registration, SDL, introspection, validation, complexity, arguments and guards stay with the derives.
+//! - The root of an operation stays with async-graphql, too: [`finish()`] puts its keys in order and its nulls right, for the
+//!   answer of a query or mutation and for each event of a subscription alike. An answer must not be shown before that.
+//! - Hooks of extensions on `resolve` run for the root and for elements of lists, not for the fields of other objects.
+//! - A scalar must not resolve to [`Value::Binary`], which stands for JSON text here.
+//!
+//! What the edge does with a request: parse the document, refuse it if [`selections`] exceeds the limit (async-graphql spreads
+//! fragments before any of its own limits count), [`merge_root`], add [`Mode::Raw`] to the request's data if [`may_be_raw`],
+//! execute, [`finish()`], [`to_json`].
+//!
+//! The upstream version is pinned: its registry is hidden from its documentation and may change in any release.
+
+mod document;
+mod finish;
+mod json;
+mod nulls;
+pub mod plain;
+mod plan;
+mod resolve;
+
+pub use document::{may_be_raw, merge_root, selections};
+pub use finish::{finish, refused};
+pub use json::{to_json, tree};
+pub use resolve::Mode;
+pub use upstream_async_graphql::*;
+
+/// The module that derives look into; ours is its `resolve_container`.
+pub mod resolver_utils {
+    pub use crate::resolve::resolve_container;
+    pub use upstream_async_graphql::resolver_utils::*;
+}

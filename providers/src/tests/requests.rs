@@ -1,0 +1,333 @@
+//! What is sent.
+
+use adapters::sealing::Secret;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use super::server::{Asked, Server, events, reply};
+use super::{endpoint, providers};
+use crate::{
+    ChatMessage, ChatRequest, Endpoint, ModelErrorKind, Provider, Reasoning, ToolCallRequest,
+    ToolSpec,
+};
+
+fn conversation() -> ChatRequest {
+    let call = |id: &str, arguments: &str| ToolCallRequest {
+        id: id.to_owned(),
+        name: "look".to_owned(),
+        arguments: arguments.to_owned(),
+    };
+    let thought = |text: &str, signature: Option<&str>| Reasoning {
+        text: text.to_owned(),
+        signature: signature.map(str::to_owned),
+        redacted: None,
+    };
+    let result = |id: &str, content: &str, is_error| ChatMessage::ToolResult {
+        call_id: id.to_owned(),
+        name: "look".to_owned(),
+        content: content.to_owned(),
+        is_error,
+    };
+    ChatRequest {
+        system: Some("Be brief.".to_owned()),
+        messages: vec![
+            ChatMessage::User {
+                text: "One".to_owned(),
+            },
+            ChatMessage::Assistant {
+                text: "1".to_owned(),
+                reasoning: vec![thought("old", Some("s0"))],
+                tool_calls: vec![],
+            },
+            ChatMessage::User {
+                text: "Two".to_owned(),
+            },
+            ChatMessage::Assistant {
+                text: String::new(),
+                reasoning: vec![thought("signed", Some("s1")), thought("plain", None)],
+                tool_calls: vec![call("a.1", r#"{"q":1}"#), call("b", "{oops")],
+            },
+            result("a.1", "found", false),
+            result("b", "", true),
+        ],
+        tools: vec![
+            ToolSpec {
+                name: "look".to_owned(),
+                description: "Looks.".to_owned(),
+                parameters: Value::Null,
+            },
+            ToolSpec {
+                name: "find".to_owned(),
+                description: String::new(),
+                parameters: json!({"type": "object", "properties": {"q": {"type": "string"}}}),
+            },
+        ],
+        temperature: Some(1.5),
+        max_output_tokens: Some(77),
+        passages: vec![],
+    }
+}
+
+async fn asked(
+    provider: Provider,
+    request: ChatRequest,
+    change: impl FnOnce(&mut Endpoint),
+) -> Asked {
+    let server = Server::start(vec![events(&["[DONE]"])]);
+    let mut endpoint = endpoint(provider, &server);
+    change(&mut endpoint);
+    let _ = providers()
+        .chat(endpoint)
+        .stream(request)
+        .await
+        .next()
+        .await;
+    server.asked().remove(0)
+}
+
+fn openai_body(limit: &str, with_reasoning: bool) -> Value {
+    let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "look", "arguments": arguments}});
+    let mut body = json!({
+        "model": "m-1",
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "temperature": 1.5,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "1"},
+            {"role": "user", "content": "Two"},
+            {"role": "assistant", "tool_calls": [call("a.1", r#"{"q":1}"#), call("b", r#"{"not_an_object":"{oops"}"#)]},
+            {"role": "tool", "tool_call_id": "a.1", "content": "found"},
+            {"role": "tool", "tool_call_id": "b", "content": ""},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}}},
+            {"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}},
+        ],
+    });
+    body[limit] = json!(77);
+    if with_reasoning {
+        body["messages"][4]["reasoning_content"] = json!("plain");
+    }
+    body
+}
+
+#[tokio::test]
+async fn openai_chat() {
+    let asked_openai = asked(Provider::OpenAi, conversation(), |_| {}).await;
+    assert_eq!(asked_openai.line, "POST /v1/chat/completions");
+    assert_eq!(
+        asked_openai.body,
+        openai_body("max_completion_tokens", false)
+    );
+    assert!(
+        asked_openai
+            .head
+            .contains("\r\nauthorization: bearer sk-verysecret\r\n")
+    );
+    assert!(
+        asked_openai
+            .head
+            .contains("\r\naccept: text/event-stream\r\n")
+    );
+    assert!(
+        asked_openai
+            .head
+            .contains("\r\ncontent-type: application/json\r\n")
+    );
+    let compatible = asked(Provider::OpenAiCompatible, conversation(), |_| {}).await;
+    assert_eq!(compatible.body, openai_body("max_tokens", true));
+}
+
+#[tokio::test]
+async fn little_is_sent_where_little_is_said() {
+    let request = super::question("hello");
+    let asked = asked(Provider::OpenAiCompatible, request, |endpoint| {
+        endpoint.api_key = None;
+        let url = endpoint.base_url.as_mut().expect("a URL");
+        url.set_path("/deep/v2/");
+        url.set_query(Some("api-version=1"));
+        endpoint
+            .headers
+            .push(("Authorization".to_owned(), Secret::new("Basic eDp5")));
+        endpoint
+            .headers
+            .push(("X-Team".to_owned(), Secret::new("blue")));
+    })
+    .await;
+    assert_eq!(asked.line, "POST /deep/v2/chat/completions?api-version=1");
+    assert!(asked.head.contains("\r\nauthorization: basic edp5\r\n"));
+    assert!(asked.head.contains("\r\nx-team: blue\r\n"));
+    let expected = json!({
+        "model": "m-1",
+        "stream": true,
+        "stream_options": {"include_usage": true},
+        "messages": [{"role": "user", "content": "hello"}],
+    });
+    assert_eq!(asked.body, expected);
+}
+
+#[tokio::test]
+async fn anthropic_chat() {
+    let asked_with_tools = asked(Provider::Anthropic, conversation(), |_| {}).await;
+    assert_eq!(asked_with_tools.line, "POST /v1/messages");
+    assert!(
+        asked_with_tools
+            .head
+            .contains("\r\nx-api-key: sk-verysecret\r\n")
+    );
+    assert!(
+        asked_with_tools
+            .head
+            .contains("\r\nanthropic-version: 2023-06-01\r\n")
+    );
+    assert!(!asked_with_tools.head.contains("authorization"));
+    let empty = json!({"type": "object", "properties": {}});
+    let expected = json!({
+        "model": "m-1",
+        "stream": true,
+        "max_tokens": 77,
+        "temperature": 1.0,
+        "system": "Be brief.",
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "One"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "1"}]},
+            {"role": "user", "content": [{"type": "text", "text": "Two"}]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "signed", "signature": "s1"},
+                {"type": "tool_use", "id": "a_1", "name": "look", "input": {"q": 1}},
+                {"type": "tool_use", "id": "b", "name": "look", "input": {"not_an_object": "{oops"}},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "a_1", "content": "found", "is_error": false},
+                {"type": "tool_result", "tool_use_id": "b", "content": "(empty)", "is_error": true},
+            ]},
+        ],
+        "tools": [
+            {"name": "look", "description": "Looks.", "input_schema": empty},
+            {"name": "find", "input_schema": {"type": "object", "properties": {"q": {"type": "string"}}}},
+        ],
+    });
+    assert_eq!(asked_with_tools.body, expected);
+
+    let mut last = conversation();
+    last.tools.clear();
+    last.max_output_tokens = None;
+    last.messages.push(ChatMessage::User {
+        text: "And now?".to_owned(),
+    });
+    let asked_last = asked(Provider::Anthropic, last, |endpoint| {
+        endpoint.base_url.as_mut().expect("a URL").set_path("");
+    })
+    .await;
+    assert_eq!(asked_last.line, "POST /v1/messages");
+    assert_eq!(
+        asked_last.body["tools"],
+        json!([{"name": "look", "input_schema": empty}])
+    );
+    assert_eq!(asked_last.body["tool_choice"], json!({"type": "none"}));
+    assert_eq!(asked_last.body["max_tokens"], json!(8192));
+    // neighbours of one role are one message
+    assert_eq!(
+        asked_last.body["messages"][4]["content"][2],
+        json!({"type": "text", "text": "And now?"})
+    );
+}
+
+#[tokio::test]
+async fn a_check_asks_for_the_list_or_else_for_a_token() {
+    let json = "Content-Type: application/json\r\n";
+    let text = r#"{"choices":[{"delta":{"content":"H"}}]}"#;
+    let refused = reply(401, json, r#"{"error":{"message":"bad key"}}"#);
+    for (name, scripts, expected, calls) in [
+        (
+            "listed",
+            vec![reply(200, json, r#"{"data":[]}"#)],
+            Ok(()),
+            1,
+        ),
+        (
+            "no list, but a token",
+            vec![reply(404, "", ""), events(&[text])],
+            Ok(()),
+            2,
+        ),
+        (
+            "a wrong key",
+            vec![refused.clone()],
+            Err(ModelErrorKind::Refused),
+            1,
+        ),
+        (
+            "no list, a wrong key",
+            vec![reply(404, "", ""), refused],
+            Err(ModelErrorKind::Refused),
+            2,
+        ),
+        (
+            "down",
+            vec![reply(503, "", "")],
+            Err(ModelErrorKind::Unavailable { retry_after: None }),
+            1,
+        ),
+        (
+            "not a list",
+            vec![reply(200, json, "hm")],
+            Err(ModelErrorKind::Malformed),
+            1,
+        ),
+        ("nobody", vec![], Err(ModelErrorKind::Unreachable), 0),
+    ] {
+        let server = Server::start(scripts);
+        let checked = providers()
+            .check(&endpoint(Provider::OpenAiCompatible, &server))
+            .await;
+        assert_eq!(
+            checked.map(|_| ()).map_err(|error| error.kind),
+            expected,
+            "{name}"
+        );
+        let asked = server.asked();
+        assert_eq!(asked.len(), calls, "{name}");
+        if let Some(second) = asked.get(1) {
+            assert_eq!(second.body["max_tokens"], json!(1));
+        }
+        assert!(
+            asked
+                .iter()
+                .all(|asked| asked.head.contains("sk-verysecret"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_first_that_chats_is_found() {
+    let json = "Content-Type: application/json\r\n";
+    for (provider, body, expected) in [
+        (
+            Provider::OpenAi,
+            r#"{"data":[{"id":"whisper-1"},{"id":"text-embedding-3-small"},{"id":"gpt-x"},{"id":"gpt-y"}]}"#,
+            Some("gpt-x"),
+        ),
+        (
+            Provider::Anthropic,
+            r#"{"data":[{"type":"model","id":"claude-z"}],"has_more":false}"#,
+            Some("claude-z"),
+        ),
+        (Provider::OpenAiCompatible, r#"{"data":[]}"#, None),
+        (
+            Provider::OpenAiCompatible,
+            r#"{"object":"list","data":null}"#,
+            None,
+        ),
+    ] {
+        let server = Server::start(vec![reply(200, json, body)]);
+        let found = providers()
+            .first_chat_model(&endpoint(provider, &server))
+            .await
+            .expect("a list");
+        assert_eq!(found.as_deref(), expected);
+        assert_eq!(server.asked()[0].line, "GET /v1/models");
+    }
+}
