@@ -1,0 +1,23 @@
+//! A model provider that does as it is told.
+//!
+//! It speaks the wires of real providers over a real socket: OpenAI's chat completions and model list, Anthropic's
+//! messages and model list, streamed or whole. What it says, and how it fails while saying it, is a [`Script`] chosen
+//! by the name of the model that is asked for. It has an HTTP server of its own, as one that is well made can't
+//! leave off in the middle of a line.
+//!
+//! Models named `tokens-<n>-<ms>` need no script: they say `n` tokens, one each `ms` milliseconds, and
+//! [`expected_text`] tells which.
+
+mod anthropic;
+mod control;
+mod http;
+mod openai;
+mod play;
+mod script;
+mod server;
+
+pub use script::{Asked, Script, Step, Turn, Usage, Wire, expected_text, expected_tokens};
+pub use server::{Call, Outcome, Provider, Side};
+
+#[cfg(test)]
+mod tests;
