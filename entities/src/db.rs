@@ -56,6 +56,8 @@ enum Inner {
         commands: DatabaseConnection,
         /// REPEATABLE READ READ ONLY by default, so that BEGIN alone is a snapshot.
         readers: DatabaseConnection,
+        /// Leases are renewed on a connection of their own: nothing that waits may let them lapse.
+        leases: DatabaseConnection,
         options: Box<PgConnectOptions>,
     },
 }
@@ -169,8 +171,10 @@ impl Db {
         let commands = pool(options.clone(), 16).await.map_err(connecting)?;
         let snapshots = options.clone().options([("default_transaction_isolation", "repeatable\\ read"), ("default_transaction_read_only", "on")]);
         let readers = pool(snapshots, 16).await.map_err(connecting)?;
+        let leases = pool(options.clone(), 1).await.map_err(connecting)?;
         Ok(Self(Arc::new(Inner::Postgres {
             commands: SqlxPostgresConnector::from_sqlx_postgres_pool(commands),
+            leases: SqlxPostgresConnector::from_sqlx_postgres_pool(leases),
             readers: SqlxPostgresConnector::from_sqlx_postgres_pool(readers),
             options: Box::new(options),
         })))
@@ -237,6 +241,22 @@ impl Db {
         }
     }
 
+    pub(crate) fn leases(&self) -> &DatabaseConnection {
+        match &*self.0 {
+            Inner::Sqlite { commands, .. } => commands,
+            Inner::Postgres { leases, .. } => leases,
+        }
+    }
+
+    /// Runs one writing statement, on SQLite when it is its turn.
+    pub(crate) async fn in_turn<T>(&self, statement: impl AsyncFnOnce() -> Result<T, DbErr>) -> Result<T, DbErr> {
+        let _turn = match &*self.0 {
+            Inner::Sqlite { turn, .. } => Some(turn.acquire().await.map_err(|_| DbErr::Custom("the database is closed".into()))?),
+            Inner::Postgres { .. } => None,
+        };
+        statement().await
+    }
+
     /// How to open further connections to a PostgreSQL server, with the same settings; `None` on SQLite.
     #[must_use]
     pub fn postgres_options(&self, _: SystemScope) -> Option<PgConnectOptions> {
@@ -265,8 +285,8 @@ impl Db {
                     pool.get_sqlite_connection_pool().close().await;
                 }
             }
-            Inner::Postgres { commands, readers, .. } => {
-                for pool in [readers, commands] {
+            Inner::Postgres { commands, readers, leases, .. } => {
+                for pool in [readers, leases, commands] {
                     pool.get_postgres_connection_pool().close().await;
                 }
             }

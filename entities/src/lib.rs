@@ -10,6 +10,7 @@ pub mod input;
 pub mod outcome;
 pub mod page;
 pub mod query;
+pub mod runs;
 pub mod scope;
 mod tables;
 

@@ -1,11 +1,16 @@
 //! Pages by keyset: where a page begins is a value of the order's columns, so that it costs the same wherever it begins.
 
-use sea_orm::{ColumnTrait, Condition, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select, Value};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
+    sea_query::{Alias, Expr, Query},
+};
 
 /// The most rows of one page.
 pub const MAX: u64 = 100;
 /// The rows of a page where none is said.
 pub const DEFAULT: u64 = 20;
+/// The most rows that are counted.
+pub const COUNTED: u64 = 10_000;
 
 /// Which rows of an ordered list: the first ones after a place, or the last ones before one.
 #[derive(Debug, Clone, Default)]
@@ -78,4 +83,17 @@ impl Page {
             Rows { rows, has_next: more, has_previous: self.after.is_some() }
         }
     }
+}
+
+/// How many rows there are; `None` for more than [`COUNTED`], beyond which nothing is read.
+///
+/// # Errors
+/// What the database says.
+pub async fn count<E: EntityTrait>(select: Select<E>, db: &impl ConnectionTrait) -> Result<Option<u64>, DbErr> {
+    let mut rows = select.into_query();
+    rows.clear_selects().clear_order_by().expr(Expr::val(1)).limit(COUNTED + 1);
+    let count = Query::select().expr_as(Expr::cust("count(*)"), "n").from_subquery(rows, Alias::new("counted")).to_owned();
+    let row = db.query_one(&count).await?.ok_or_else(|| DbErr::RecordNotFound("a count".into()))?;
+    let count = u64::try_from(row.try_get::<i64>("", "n")?).unwrap_or(0);
+    Ok((count <= COUNTED).then_some(count))
 }

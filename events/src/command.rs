@@ -79,12 +79,24 @@ impl Command {
     /// # Errors
     /// What the database says; after five seconds of waiting it gives up.
     pub async fn lock(&mut self, tenant: TenantId, stream: Uuid) -> Result<Option<i64>, DbErr> {
+        self.locking(tenant, stream, " for update").await
+    }
+
+    /// The same without waiting: `None` also where somebody else holds it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn try_lock(&mut self, tenant: TenantId, stream: Uuid) -> Result<Option<i64>, DbErr> {
+        self.locking(tenant, stream, " for update skip locked").await
+    }
+
+    async fn locking(&mut self, tenant: TenantId, stream: Uuid, how: &str) -> Result<Option<i64>, DbErr> {
         if let Some(locked) = self.streams.iter().find(|locked| locked.stream == stream) {
             return Ok((locked.tenant == tenant).then_some(locked.head));
         }
         let (backend, sql) = match self.tx.backend() {
-            Backend::Postgres => (DbBackend::Postgres, "select head, fence from streams where id = $1 and tenant_id = $2 for update"),
-            Backend::Sqlite => (DbBackend::Sqlite, "select head, fence from streams where id = ? and tenant_id = ?"),
+            Backend::Postgres => (DbBackend::Postgres, format!("select head, fence from streams where id = $1 and tenant_id = $2{how}")),
+            Backend::Sqlite => (DbBackend::Sqlite, "select head, fence from streams where id = ? and tenant_id = ?".to_owned()),
         };
         let Some(row) = self.tx.query_one_raw(Statement::from_sql_and_values(backend, sql, [stream.into(), tenant.into()])).await? else {
             return Ok(None);

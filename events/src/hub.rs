@@ -97,11 +97,6 @@ impl Hub {
             .collect()
     }
 
-    /// Whether anybody here follows `stream`.
-    pub(crate) fn follows(&self, stream: Uuid) -> bool {
-        self.followed(stream).is_some()
-    }
-
     /// Hands a batch to those who follow its stream.
     pub(crate) fn publish(&self, batch: Batch, now: BootInstant) {
         let Some(channel) = self.followed(batch.stream) else { return };
@@ -139,7 +134,7 @@ impl Hub {
         }
     }
 
-    /// Makes everybody look at the tables, whatever was heard.
+    /// The number up to which the ring of a followed stream goes.
     pub(crate) fn known_head(&self, stream: Uuid) -> Option<i64> {
         self.followed(stream).map(|channel| lock(&channel.ring).head)
     }
@@ -239,6 +234,6 @@ mod tests {
         assert_eq!(seqs(&channel, 3000 - 1024).map(|s| s.len()), Some(1024));
         drop(channel);
         hub.publish(batch(3000, 3001), now);
-        assert!(!hub.follows(Uuid::nil()));
+        assert!(hub.followed(Uuid::nil()).is_none());
     }
 }

@@ -19,6 +19,6 @@ mod writer;
 pub use command::Command;
 pub use cursor::{Cursor, CursorError};
 pub use follow::{Follow, FollowError};
-pub use log::{Log, LogError, LogOptions};
+pub use log::{Log, LogError, LogOptions, Work};
 pub use record::{Delta, Draft, Kind, Payload, Record};
-pub use writer::{Fate, RunLog};
+pub use writer::{Fate, RunLog, Shut};

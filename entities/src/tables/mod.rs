@@ -12,6 +12,7 @@ pub mod message;
 pub mod meta;
 pub mod model_call;
 pub mod model_fallback;
+pub mod people;
 pub mod run;
 pub mod run_step;
 pub mod secret;

@@ -109,6 +109,9 @@ pub struct RunError {
     pub kind: RunErrorKind,
     /// For people; holds nothing of the inside.
     pub message: String,
+    /// What a provider said of it, cleaned; for those who may change the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
 }

@@ -28,7 +28,7 @@ use self::examine::Verdict;
 use crate::{
     hub::Batch,
     log::Log,
-    record::{Kind, Payload, Record, VERSION, utf16_len},
+    record::{Kind, Payload, Record, VERSION},
 };
 
 /// The most bytes of a run that wait to be written; then whoever pushes waits.
@@ -473,10 +473,4 @@ fn back(log: &Log, job: Job, held: bool) {
 fn shut(log: &Log, line: &Arc<Line>, fate: Fate) {
     log.waiting().lock().lines.remove(&line.id);
     line.state.send_modify(|state| state.fate = fate);
-}
-
-/// What a text is long, for those who count offsets. Re-exported here since whoever pushes needs it.
-#[must_use]
-pub fn length(text: &str) -> u32 {
-    utf16_len(text)
 }

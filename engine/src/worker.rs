@@ -1,0 +1,264 @@
+//! The worker of a process: takes up runs as there is room, renews its leases, and takes over what others lost.
+
+use std::time::Duration;
+
+use adapters::clock::BootInstant;
+use entities::{CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, query::*, run, runs::Candidate, tenant};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Carried, Engine, FORMAT, LEASE, MARGIN, RENEW, start};
+
+/// Runs looked at in one go.
+const CANDIDATES: u64 = 32;
+/// How often lapsed leases, and runs that nobody was told of, are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for answers under way.
+const FINISH: Duration = Duration::from_secs(25);
+
+impl Engine {
+    /// Starts the worker. On SQLite no other process can hold a lease: all count as lapsed.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn start(&self) -> Result<(), DbErr> {
+        if !self.options().works {
+            return Ok(());
+        }
+        if self.log().db().backend() == entities::Backend::Sqlite {
+            run::Entity::release(start::SYSTEM, self.log().db(), None).await?;
+        }
+        let tasks = self.log().tasks();
+        tasks.spawn("taking up runs", self.clone().claim());
+        tasks.spawn("renewing leases", self.clone().renew());
+        tasks.spawn("stopping runs", self.clone().heed());
+        Ok(())
+    }
+
+    /// Takes up no more runs, lets answers under way come to their end for a while, then gives the rest back to others.
+    pub async fn close(&self) {
+        self.closing().cancel();
+        let by = Instant::now() + FINISH;
+        let mut tick = interval(Duration::from_millis(50));
+        while !self.lock().is_empty() && Instant::now() < by {
+            tick.tick().await;
+        }
+        for carried in self.lock().values() {
+            carried.stop.cancel();
+        }
+        match run::Entity::release(start::SYSTEM, self.log().db(), Some(self.worker())).await {
+            Ok(0) => {}
+            Ok(runs) => {
+                tracing::info!(runs, "gave runs back");
+                // A command that does nothing but wake the others.
+                let woken: Result<(), CommandError> = self
+                    .log()
+                    .command(|c| {
+                        Box::pin(async move {
+                            c.wake_workers();
+                            Ok(())
+                        })
+                    })
+                    .await;
+                drop(woken);
+            }
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to give runs back; their leases will lapse"),
+        }
+    }
+
+    pub(crate) fn hold(&self, run: RunId, attempt: i32, stop: CancellationToken, since: BootInstant) {
+        let earlier = self.lock().insert(run, Carried { attempt, stop, until: since + LEASE });
+        // This very process lost it and took it up again.
+        if let Some(earlier) = earlier {
+            earlier.stop.cancel();
+        }
+    }
+
+    pub(crate) fn let_go(&self, run: RunId, attempt: i32) {
+        let mut carried = self.lock();
+        if carried.get(&run).is_some_and(|carried| carried.attempt == attempt) {
+            carried.remove(&run);
+        }
+    }
+
+    async fn claim(self) {
+        let mut work = self.log().work();
+        let mut tick = interval(SWEEP);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // After an outage nothing is swept before every live worker had time to renew.
+        let mut not_before: Option<BootInstant> = None;
+        loop {
+            let swept = tokio::select! {
+                () = self.closing().cancelled() => return,
+                changed = work.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    false
+                }
+                _ = tick.tick() => true,
+            };
+            let done = async {
+                if swept && not_before.is_none_or(|at| self.clock().instant() >= at) {
+                    self.sweep().await?;
+                }
+                self.take_queued().await
+            };
+            if let Err(error) = done.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to take up runs");
+                not_before = Some(self.clock().instant() + LEASE);
+            }
+        }
+    }
+
+    async fn take_queued(&self) -> Result<(), DbErr> {
+        while self.has_slot() {
+            let candidates = run::Entity::claimable(start::SYSTEM, self.log().db().reader(start::SYSTEM), FORMAT, CANDIDATES).await?;
+            let full = candidates.len() as u64 == CANDIDATES;
+            let mut served = Vec::new();
+            for candidate in candidates {
+                if self.has_slot() && self.take_one(&candidate, RunStatus::Queued).await? {
+                    served.push(TenantId(candidate.tenant_id));
+                }
+            }
+            if !served.is_empty() {
+                let tx = self.log().db().begin().await?;
+                tenant::Entity::change_anywhere(start::SYSTEM)
+                    .filter(tenant::Column::Id.is_in(served.iter().copied()))
+                    .set(tenant::ActiveModel { served_at: Set(self.clock().now()), ..Default::default() })
+                    .exec(&*tx)
+                    .await?;
+                tx.commit().await?;
+            }
+            if !full || served.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<(), DbErr> {
+        if !self.has_slot() {
+            return Ok(());
+        }
+        let reader = self.log().db().reader(start::SYSTEM);
+        for candidate in run::Entity::lapsed(start::SYSTEM, reader, self.clock().now(), FORMAT, CANDIDATES).await? {
+            self.take_one(&candidate, RunStatus::Running).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes up one run that was seen as `status`; `false`: somebody was quicker, or holds its stream.
+    async fn take_one(&self, candidate: &Candidate, status: RunStatus) -> Result<bool, DbErr> {
+        let since = self.clock().instant();
+        let engine = self.clone();
+        let (id, tenant) = (RunId(candidate.id), TenantId(candidate.tenant_id));
+        let stream = ConversationId(candidate.conversation_id).0;
+        let taken: Result<_, CommandError> = self
+            .log()
+            .command(move |c| {
+                Box::pin(async move {
+                    if c.try_lock(tenant, stream).await?.is_none() {
+                        return Ok((false, None));
+                    }
+                    let Some(run) = run::Entity::anywhere(start::SYSTEM).filter(run::Column::Id.eq(id)).one(&**c.tx()).await? else {
+                        return Ok((false, None));
+                    };
+                    if run.status != status {
+                        return Ok((false, None));
+                    }
+                    if status == RunStatus::Running {
+                        if !run::Entity::has_lapsed(start::SYSTEM, &**c.tx(), id, c.now()).await? {
+                            return Ok((false, None));
+                        }
+                        return Ok((true, start::resume(&engine, c, run).await?));
+                    }
+                    let answer = message::Entity::anywhere(start::SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await?;
+                    let answer = answer.ok_or_else(|| CommandError::Internal(format!("{id} has no answer")))?;
+                    Ok((true, start::start(&engine, c, run, answer).await?))
+                })
+            })
+            .await;
+        match taken {
+            Ok((taken, started)) => {
+                if let Some(started) = started {
+                    self.take_up(started, since);
+                }
+                Ok(taken)
+            }
+            // The index that allows one run per conversation.
+            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Taken => Ok(false),
+            Err(CommandError::Database(error)) => Err(error),
+            Err(error) => {
+                // One run that can't be taken up must not keep the others from it.
+                tracing::error!(run = %id, error = &error as &dyn std::error::Error, "failed to take up a run");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Renews all leases in one statement, and stops what is not held any more, in good time before another may take it up.
+    async fn renew(self) {
+        let mut tick = interval(MARGIN / 2);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last: Option<BootInstant> = None;
+        loop {
+            tokio::select! {
+                () = self.closing().cancelled(), if self.lock().is_empty() => return,
+                _ = tick.tick() => {}
+            }
+            let now = self.clock().instant();
+            for carried in self.lock().values().filter(|carried| now + MARGIN > carried.until) {
+                carried.stop.cancel();
+            }
+            if last.is_some_and(|last| now.since(last) < RENEW) {
+                continue;
+            }
+            // Only these can be judged by the answer: others are taken up while it is on its way.
+            let held: Vec<(RunId, i32)> = self.lock().iter().map(|(&run, carried)| (run, carried.attempt)).collect();
+            if held.is_empty() {
+                continue;
+            }
+            last = Some(now);
+            let engine = self.clone();
+            // Not awaited here: a database that hangs must not keep this loop from stopping what lapses.
+            self.log().tasks().spawn("renewing leases once", async move {
+                let wall = engine.clock().now();
+                match run::Entity::renew(start::SYSTEM, engine.log().db(), engine.worker(), wall, LEASE).await {
+                    Ok(ours) => {
+                        let ours: std::collections::HashSet<RunId> = ours.into_iter().collect();
+                        let mut carried = engine.lock();
+                        for (run, attempt) in held {
+                            let Some(carried) = carried.get_mut(&run).filter(|carried| carried.attempt == attempt) else { continue };
+                            if ours.contains(&run) {
+                                carried.until = carried.until.max(now + LEASE);
+                            } else {
+                                carried.stop.cancel();
+                            }
+                        }
+                    }
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew leases"),
+                }
+            });
+        }
+    }
+
+    /// Stops what others ended: a hint, so that a provider's socket is not read for nothing.
+    async fn heed(self) {
+        let mut stops = self.log().stops();
+        loop {
+            tokio::select! {
+                () = self.closing().cancelled(), if self.lock().is_empty() => return,
+                stopped = stops.recv() => match stopped {
+                    Ok(run) => {
+                        if let Some(carried) = self.lock().get(&run) {
+                            carried.stop.cancel();
+                        }
+                    }
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Named reads and writes of runs, leases and message trees that need SQL of their own.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
+};
+use uuid::Uuid;
+
+use crate::{Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId, conversation, message, run, tool_call};
+
+/// The longest path from a message to its root that is read.
+const DEPTH: i32 = 10_000;
+
+/// A run that might be taken up, seen without a lock.
+#[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
+pub struct Candidate {
+    /// The run.
+    pub id: Uuid,
+    /// Its tenant.
+    pub tenant_id: Uuid,
+    /// Its conversation.
+    pub conversation_id: Uuid,
+}
+
+fn statement(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>) -> Statement {
+    let backend = db.get_database_backend();
+    if backend == DbBackend::Postgres {
+        return Statement::from_sql_and_values(backend, sql, values);
+    }
+    // `?1` for `$1`, and no clock of the database: the caller's time is a parameter.
+    Statement::from_sql_and_values(backend, sql.replace('$', "?"), values)
+}
+
+/// The time by the clock that leases are kept by: the server's on PostgreSQL, which all processes share; on SQLite the caller's,
+/// as the last of `values`.
+fn lease_clock(db: &impl ConnectionTrait, now: DateTime<Utc>, values: &mut Vec<Value>) -> String {
+    if db.get_database_backend() == DbBackend::Postgres {
+        return "now()".into();
+    }
+    values.push(now.into());
+    format!("${}", values.len())
+}
+
+impl run::Entity {
+    /// QUEUED runs that are first in their conversation, where none is under way there: tenants least recently served first, then
+    /// the oldest. `format`: the newest form of stored state that the caller can resume.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn claimable(_: SystemScope, db: &impl ConnectionTrait, format: i32, limit: u64) -> Result<Vec<Candidate>, DbErr> {
+        let sql = "select r.id, r.tenant_id, r.conversation_id from runs r join tenants t on t.id = r.tenant_id
+             where r.status = 'QUEUED' and r.format <= $1
+               and not exists (select 1 from runs b where b.conversation_id = r.conversation_id and b.parent_run_id is null
+                 and b.status in ('RUNNING', 'WAITING'))
+               and not exists (select 1 from runs q where q.conversation_id = r.conversation_id and q.status = 'QUEUED' and q.queue_no < r.queue_no)
+             order by t.served_at, r.created_at limit $2";
+        let values = vec![format.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+        Candidate::find_by_statement(statement(db, sql, values)).all(db).await
+    }
+
+    /// RUNNING runs whose lease has lapsed.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn lapsed(_: SystemScope, db: &impl ConnectionTrait, now: DateTime<Utc>, format: i32, limit: u64) -> Result<Vec<Candidate>, DbErr> {
+        let mut values = vec![format.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+        let sql = format!(
+            "select id, tenant_id, conversation_id from runs where status = 'RUNNING' and lease_until < {} and format <= $1 order by lease_until limit $2",
+            lease_clock(db, now, &mut values)
+        );
+        Candidate::find_by_statement(statement(db, &sql, values)).all(db).await
+    }
+
+    /// Whether a run's lease has lapsed, by the clock that leases are kept by.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn has_lapsed(_: SystemScope, db: &impl ConnectionTrait, run: RunId, now: DateTime<Utc>) -> Result<bool, DbErr> {
+        let mut values = vec![run.0.into()];
+        let sql = format!("select id from runs where id = $1 and lease_until < {}", lease_clock(db, now, &mut values));
+        Ok(db.query_one_raw(statement(db, &sql, values)).await?.is_some())
+    }
+
+    /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen.
+    ///
+    /// # Errors
+    /// What the database says; with the index that allows one run per conversation, [`crate::db::Failure::Taken`].
+    pub async fn take(tx: &Tx, run: &run::Model, owner: WorkerId, now: DateTime<Utc>, lease: Duration) -> Result<bool, DbErr> {
+        let postgres = tx.backend() == Backend::Postgres;
+        let until = if postgres { "now() + $1::float8 * interval '1 second'" } else { "$1" };
+        let lease: Value = if postgres { lease.as_secs_f64().into() } else { (now + lease).into() };
+        let sql = format!(
+            "update runs set status = 'RUNNING', attempt = attempt + 1, owner = $2, lease_until = {until}, progress_at = $3,
+               started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6"
+        );
+        let values = vec![lease, owner.0.into(), now.into(), run.id.0.into(), run.attempt.into(), run.status.into()];
+        Ok(tx.execute_raw(statement(&**tx, &sql, values)).await?.rows_affected() == 1)
+    }
+
+    /// Prolongs all leases of a process and tells which runs it still holds.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn renew(_: SystemScope, db: &Db, owner: WorkerId, now: DateTime<Utc>, lease: Duration) -> Result<Vec<RunId>, DbErr> {
+        let connection = db.leases();
+        let postgres = db.backend() == Backend::Postgres;
+        let until = if postgres { "now() + $1::float8 * interval '1 second'" } else { "$1" };
+        let lease: Value = if postgres { lease.as_secs_f64().into() } else { (now + lease).into() };
+        let sql = format!("update runs set lease_until = {until} where owner = $2 and status = 'RUNNING' returning id");
+        let rows = db.in_turn(async || connection.query_all_raw(statement(connection, &sql, vec![lease, owner.0.into()])).await).await?;
+        rows.iter().map(|row| Ok(RunId(row.try_get_by("id")?))).collect()
+    }
+
+    /// Lets leases lapse at once: those of one process as it ends in order (which counts as no loss), or all where no other
+    /// process can hold any.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn release(_: SystemScope, db: &Db, owner: Option<WorkerId>) -> Result<u64, DbErr> {
+        let connection = db.leases();
+        let past: DateTime<Utc> = DateTime::UNIX_EPOCH;
+        let (sql, values) = match owner {
+            Some(owner) => ("update runs set lease_until = $1, owner = null where owner = $2 and status = 'RUNNING'", vec![past.into(), owner.0.into()]),
+            None => ("update runs set lease_until = $1 where status = 'RUNNING'", vec![past.into()]),
+        };
+        let done = db.in_turn(async || connection.execute_raw(statement(connection, sql, values.clone())).await).await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl message::Entity {
+    /// The messages from the root to `leaf`, in that order.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn path(db: &impl ConnectionTrait, tenant: TenantId, leaf: MessageId) -> Result<Vec<message::Model>, DbErr> {
+        let sql = "with recursive path(id, parent_id, depth) as (
+               select id, parent_id, 0 from messages where id = $1 and tenant_id = $2
+               union all select m.id, m.parent_id, p.depth + 1 from path p join messages m on m.id = p.parent_id where p.depth < $3)
+             select m.* from path p join messages m on m.id = p.id order by p.depth desc";
+        let values = vec![leaf.0.into(), tenant.0.into(), DEPTH.into()];
+        <Self as EntityTrait>::find().from_raw_sql(statement(db, sql, values)).all(db).await
+    }
+}
+
+impl conversation::Entity {
+    /// The conversations that the scope sees: its user's own.
+    #[must_use]
+    pub fn seen(scope: &Scope) -> Select<Self> {
+        Self::in_tenant(scope).filter(conversation::Column::OwnerId.eq(scope.user())).filter(conversation::Column::DeletedAt.is_null())
+    }
+}
+
+/// Narrows rows that belong to a conversation to those in a conversation that the scope sees.
+fn in_seen_conversation<E: EntityTrait>(select: Select<E>, column: impl ColumnTrait, scope: &Scope) -> Select<E> {
+    let seen = conversation::Entity::seen(scope).select_only().column(conversation::Column::Id).into_query();
+    select.filter(column.in_subquery(seen))
+}
+
+impl run::Entity {
+    /// The runs of conversations that the scope sees.
+    #[must_use]
+    pub fn seen(scope: &Scope) -> Select<Self> {
+        in_seen_conversation(Self::in_tenant(scope), run::Column::ConversationId, scope)
+    }
+}
+
+impl message::Entity {
+    /// The messages of conversations that the scope sees, less answers that did not begin.
+    #[must_use]
+    pub fn seen(scope: &Scope) -> Select<Self> {
+        in_seen_conversation(Self::in_tenant(scope), message::Column::ConversationId, scope).filter(message::Column::IsHidden.eq(false))
+    }
+}
+
+impl tool_call::Entity {
+    /// The tool calls of runs that the scope sees.
+    #[must_use]
+    pub fn seen(scope: &Scope) -> Select<Self> {
+        let runs = run::Entity::seen(scope).select_only().column(run::Column::Id).into_query();
+        Self::in_tenant(scope).filter(tool_call::Column::RunId.in_subquery(runs))
+    }
+}

@@ -1,0 +1,93 @@
+//! Users and tenants as somebody in a tenant may see them: reads that join what has no tenant to what has.
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryTrait, Select, SelectTwoRequired,
+    sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query},
+};
+
+use super::{membership, tenant, user};
+use crate::{MembershipId, Scope, TenantId, UserId};
+
+fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
+    Expr::col(left).equals(right)
+}
+
+fn with_users(mut select: Select<membership::Entity>) -> SelectTwoRequired<membership::Entity, user::Entity> {
+    let on = same((user::Entity, user::Column::Id), (membership::Entity, membership::Column::UserId));
+    QueryTrait::query(&mut select).inner_join(user::Entity, on);
+    select.select_two_required(user::Entity)
+}
+
+/// The members of the scope's tenant with these ids, those included whose membership ended or is suspended.
+///
+/// # Errors
+/// What the database says.
+pub async fn members(scope: &Scope, db: &impl ConnectionTrait, users: Vec<UserId>) -> Result<Vec<(membership::Model, user::Model)>, DbErr> {
+    let select = membership::Entity::in_tenant(scope).filter(membership::Column::UserId.is_in(users));
+    with_users(select).all(db).await
+}
+
+/// Memberships by id with user and tenant: the asker's own, in any tenant, and with `others` everybody's in the scope's tenant.
+///
+/// # Errors
+/// What the database says.
+pub async fn memberships(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    ids: Vec<MembershipId>,
+    others: bool,
+) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
+    let mut whose = Condition::any().add(own(scope));
+    if others {
+        whose = whose.add(membership::Column::TenantId.eq(scope.tenant()));
+    }
+    let select = membership::Entity::find().filter(membership::Column::Id.is_in(ids)).filter(whose);
+    with_tenants(scope, db, select).await
+}
+
+/// The tenants that the asker may act in, with his membership there, the one that he joined first before the others.
+///
+/// # Errors
+/// What the database says.
+pub async fn memberships_of_asker(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
+    let mut found = with_tenants(scope, db, membership::Entity::find().filter(own(scope))).await?;
+    found.retain(|(_, _, tenant)| tenant.is_active);
+    found.sort_by_key(|(membership, _, _)| (membership.created_at, membership.id));
+    Ok(found)
+}
+
+/// Memberships of the asker that may be used.
+fn own(scope: &Scope) -> Condition {
+    Condition::all()
+        .add(membership::Column::UserId.eq(scope.user()))
+        .add(membership::Column::IsActive.eq(true))
+        .add(membership::Column::EndedAt.is_null())
+}
+
+async fn with_tenants(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    select: Select<membership::Entity>,
+) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
+    let rows = with_users(select).all(db).await?;
+    let ids: Vec<TenantId> = rows.iter().map(|(membership, _)| membership.tenant_id).collect();
+    let tenants = tenants(scope, db, ids).await?;
+    let of = |id: TenantId| tenants.iter().find(|tenant| tenant.id == id).cloned();
+    Ok(rows.into_iter().filter_map(|(membership, user)| of(membership.tenant_id).map(|tenant| (membership, user, tenant))).collect())
+}
+
+/// Tenants by id: the scope's own, and others that the asker belongs to.
+///
+/// # Errors
+/// What the database says.
+pub async fn tenants(scope: &Scope, db: &impl ConnectionTrait, ids: Vec<TenantId>) -> Result<Vec<tenant::Model>, DbErr> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let belongs = Query::select().column(membership::Column::TenantId).from(membership::Entity).cond_where(own(scope)).to_owned();
+    let seen = Condition::any().add(tenant::Column::Id.eq(scope.tenant())).add(tenant::Column::Id.in_subquery(belongs));
+    tenant::Entity::find().filter(tenant::Column::Id.is_in(ids)).filter(seen).all(db).await
+}
