@@ -1,0 +1,527 @@
+//! The HTTP side: the rules around every request, and `/graphql`.
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use adapters::tasks::Tasks;
+use async_graphql::Response as GraphResponse;
+use axum::{
+    Extension, Router,
+    body::{Body, Bytes},
+    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use ipnet::IpNet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    Client, Code, Graph, Operation, Refused, Transport,
+    answer::Answer,
+    client::{Given, Peer, RequestIds},
+    document::Documents,
+    media::{self, Media},
+    origin::{Names, Page},
+    request::Asked,
+    socket::{self, Census},
+};
+use crate::config::{Config, Limits};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is read of a body that is too long before it is refused: a client that is still sending would else see its connection
+/// reset in place of the answer.
+const DRAIN_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the edge waits for whom. Those of the product are the default.
+#[derive(Debug, Clone)]
+pub struct Times {
+    /// For a request's line and headers; a connection between requests as well.
+    pub headers: Duration,
+    /// For a request's body.
+    pub body: Duration,
+    /// For `connection_init`.
+    pub init: Duration,
+    /// From one protocol ping of a socket to the next.
+    pub ping: Duration,
+    /// Without a sign of life from a socket.
+    pub silence: Duration,
+    /// Without the client taking a byte that is there for it.
+    pub stall: Duration,
+    /// For the other side's answer to our close frame.
+    pub close: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            headers: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            init: Duration::from_secs(10),
+            ping: Duration::from_secs(20),
+            silence: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            close: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What the edge takes from the configuration.
+#[derive(Debug)]
+pub struct Settings {
+    limits: Limits,
+    names: Names,
+    trusted_proxies: Vec<IpNet>,
+    /// Only tests change these.
+    pub times: Times,
+}
+
+impl Settings {
+    /// For a listener at `address`.
+    pub fn new(config: &Config, address: SocketAddr) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            names: Names::new(config, address),
+            trusted_proxies: config.trusted_proxies.clone(),
+            times: Times::default(),
+        }
+    }
+}
+
+/// The edge before a graph. Listens before the graph is there: until [`Edge::open`] it answers `/health` alone, the rest is 503.
+pub struct Edge<G: Graph> {
+    settings: Settings,
+    graph: OnceLock<Arc<G>>,
+    documents: Documents,
+    ids: RequestIds,
+    census: Arc<Census>,
+    tasks: Tasks,
+    ending: CancellationToken,
+}
+
+impl<G: Graph> Edge<G> {
+    /// An edge that does not serve a graph yet.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let tasks = Tasks::new();
+        Arc::new(Self {
+            documents: Documents::new(&settings.limits),
+            census: Arc::new(Census::new(settings.limits.max_connections_per_user)),
+            settings,
+            graph: OnceLock::new(),
+            ids: RequestIds::new(),
+            ending: tasks.closing(),
+            tasks,
+        })
+    }
+
+    /// From now on requests are served: the schema of the database is current. The first call counts.
+    pub fn open(&self, graph: G) {
+        let _ = self.graph.set(Arc::new(graph));
+    }
+
+    /// The edge's routes and `more`, all under the edge's rules.
+    pub fn router(self: &Arc<Self>, more: Router) -> Router {
+        Router::new()
+            .route("/graphql", any(graphql::<G>))
+            .route("/health", get(async || status(StatusCode::OK, "ok")))
+            .route("/ready", get(ready::<G>))
+            .method_not_allowed_fallback(wrong_method)
+            .with_state(self.clone())
+            .merge(more)
+            .fallback(not_found)
+            .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
+    }
+
+    pub(super) fn graph(&self) -> Result<&Arc<G>, Refused> {
+        self.graph.get().ok_or_else(|| {
+            Refused::new(Code::Unavailable, "the server is starting")
+                .retry_after(Duration::from_secs(1))
+        })
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    pub(super) fn times(&self) -> &Times {
+        &self.settings.times
+    }
+
+    pub(super) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    pub(super) fn census(&self) -> &Arc<Census> {
+        &self.census
+    }
+
+    /// Cancelled when the server ends.
+    pub(super) fn ending(&self) -> &CancellationToken {
+        &self.ending
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Runs a query or mutation within its time.
+    pub(super) async fn execute(
+        &self,
+        graph: &G,
+        caller: &G::Caller,
+        operation: Operation,
+    ) -> GraphResponse {
+        let limits = &self.settings.limits;
+        let (kind, limit) = match operation.is_mutation() {
+            true => ("mutation", limits.mutation_timeout),
+            false => ("query", limits.query_timeout),
+        };
+        match timeout(limit, graph.execute(caller, operation)).await {
+            Ok(response) => response,
+            Err(_) => {
+                let ms = limit.as_millis();
+                let refused = Refused::new(
+                    Code::Timeout,
+                    format!("the {kind} took longer than {ms} ms"),
+                );
+                let limit = u64::try_from(ms).ok();
+                GraphResponse::from_errors(vec![Refused { limit, ..refused }.into_error()])
+            }
+        }
+    }
+}
+
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
+/// What happens around every request: its id, whose name it uses, and that a panic is an answer.
+async fn around<G: Graph>(
+    State(edge): State<Arc<Edge<G>>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = edge.ids.of(request.headers());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let probe = matches!(request.uri().path(), "/health" | "/ready");
+    let media = match request.uri().path() {
+        "/graphql" => Media::accepted(request.headers()).unwrap_or(Media::Json),
+        _ => Media::Json,
+    };
+    let (parts, body) = request.into_parts();
+    let mut response = match edge.settings.names.host(&parts) {
+        Err((status, refused)) if !probe => Rejection::new(status, refused).answer(media, &id),
+        _ => {
+            let span = tracing::info_span!("request", %id);
+            let answer =
+                AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind();
+            answer.instrument(span).await.unwrap_or_else(|_| {
+                // the panic hook has written where
+                tracing::error!(%id, "a request panicked");
+                Rejection::from(Refused::new(Code::Internal, "internal error")).answer(media, &id)
+            })
+        }
+    };
+    let headers = response.headers_mut();
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::X_CONTENT_TYPE_OPTIONS)
+        .or_insert(HeaderValue::from_static("nosniff"));
+    // tells clients that pool connections how long an idle one lasts, so that they don't send into one that closes
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let idle = HeaderValue::try_from(format!("timeout={}", edge.times().headers.as_secs()));
+        response.headers_mut().extend(
+            idle.ok()
+                .map(|idle| (HeaderName::from_static("keep-alive"), idle)),
+        );
+    }
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn ready<G: Graph>(State(edge): State<Arc<Edge<G>>>) -> Response {
+    match edge.graph() {
+        Ok(_) if edge.ending.is_cancelled() => status(StatusCode::SERVICE_UNAVAILABLE, "ending"),
+        Ok(_) => status(StatusCode::OK, "ok"),
+        Err(_) => status(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+    }
+}
+
+fn status(status: StatusCode, text: &'static str) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (status, json, format!("{{\"status\":\"{text}\"}}")).into_response()
+}
+
+async fn not_found(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+    Rejection::from(Refused::new(
+        Code::NotFound,
+        "nothing is served at this path",
+    ))
+    .answer(Media::Json, &id)
+}
+
+async fn wrong_method(Extension(RequestId(id)): Extension<RequestId>) -> Response {
+    let refused = Refused::invalid("this path does not take that method");
+    Rejection::new(StatusCode::METHOD_NOT_ALLOWED, refused).answer(Media::Json, &id)
+}
+
+/// An HTTP request refused before anything ran.
+#[derive(Debug)]
+struct Rejection {
+    status: StatusCode,
+    refused: Refused,
+    allow: Option<&'static str>,
+}
+
+impl Rejection {
+    fn new(status: StatusCode, refused: Refused) -> Self {
+        Self {
+            status,
+            refused,
+            allow: None,
+        }
+    }
+
+    fn method(allow: &'static str, message: &str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, Refused::invalid(message))
+        }
+    }
+
+    fn answer(self, media: Media, id: &str) -> Response {
+        let mut response = write(self.status, media, Answer::refused(self.refused, id));
+        if let Some(allow) = self.allow {
+            response
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.code.status(), refused)
+    }
+}
+
+fn write(status: StatusCode, media: Media, answer: Answer) -> Response {
+    let mut response = Response::new(Body::from(answer.json));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, media.content_type());
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(ms) = answer.retry_after_ms {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+    }
+    response
+}
+
+async fn graphql<G: Graph>(
+    State(edge): State<Arc<Edge<G>>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(RequestId(id)): Extension<RequestId>,
+    request: Request,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let media = Media::accepted(&parts.headers);
+    let page = match edge.settings.names.host(&parts) {
+        Ok(host) => edge.settings.names.page(&parts.headers, &host),
+        Err((status, refused)) => return Rejection::new(status, refused).answer(Media::Json, &id),
+    };
+    let upgrade = parts.headers.contains_key(header::UPGRADE);
+    if page == Page::Foreign && (upgrade || parts.method != Method::GET) {
+        let refused = Refused::new(
+            Code::Forbidden,
+            "pages of this origin may not call the server: see `cors_origins`",
+        );
+        return Rejection::from(refused).answer(media.unwrap_or(Media::Json), &id);
+    }
+    let ours = page == Page::Ours;
+    let client = Client::of(&parts.headers, peer, &edge.settings.trusted_proxies, ours);
+    let answered = if upgrade && parts.method == Method::GET {
+        upgrade_to_socket(&edge, &mut parts, client, id.clone()).await
+    } else if parts.method == Method::OPTIONS {
+        Ok(preflight(&page))
+    } else {
+        match media {
+            Some(media) => one_request(&edge, &parts, body, media, client, &id).await,
+            None => Err(Rejection::new(
+                StatusCode::NOT_ACCEPTABLE,
+                Refused::invalid(
+                    "`Accept` must allow application/graphql-response+json or application/json",
+                ),
+            )),
+        }
+    };
+    let mut response =
+        answered.unwrap_or_else(|rejection| rejection.answer(media.unwrap_or(Media::Json), &id));
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin, Accept"));
+    if let Page::Allowed(origin) = page {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("X-Request-Id, Retry-After"),
+        );
+    }
+    response
+}
+
+/// The browser's question whether a page of another origin may ask. Credentials are never of the kind that browsers add.
+fn preflight(page: &Page) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::ALLOW,
+        HeaderValue::from_static("GET, POST, OPTIONS"),
+    );
+    if let Page::Allowed(_) = page {
+        let allowed =
+            "Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of";
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, POST"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static(allowed),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("600"),
+        );
+    }
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn one_request<G: Graph>(
+    edge: &Arc<Edge<G>>,
+    parts: &Parts,
+    body: Body,
+    media: Media,
+    client: Client,
+    id: &str,
+) -> Result<Response, Rejection> {
+    let given = Given::in_headers(&parts.headers)?;
+    let graph = edge.graph()?;
+    let asked = match parts.method {
+        Method::POST if !media::is_json(&parts.headers) => {
+            let refused = Refused::invalid("`Content-Type` must be application/json, in UTF-8");
+            return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
+        }
+        Method::POST => Asked::from_json(&whole(edge, body).await?)?,
+        Method::GET => Asked::from_query(parts.uri.query().unwrap_or_default())?,
+        _ => {
+            return Err(Rejection::method(
+                "GET, POST, OPTIONS",
+                "`/graphql` takes GET and POST",
+            ));
+        }
+    };
+    let respond = |answer: Answer| {
+        let status = match (&answer.code, media) {
+            (Some(code), Media::GraphqlResponse) => Code::status_of(code),
+            _ => StatusCode::OK,
+        };
+        write(status, media, answer)
+    };
+    let operation = match asked.operation(edge.documents(), id.to_owned()) {
+        Ok(operation) => operation,
+        Err(refused) => return Ok(respond(Answer::refused(refused, id))),
+    };
+    if operation.is_mutation() && parts.method == Method::GET {
+        return Err(Rejection::method("POST", "mutations are sent by POST"));
+    }
+    if operation.is_subscription() {
+        let refused =
+            Refused::invalid("subscriptions are made over a WebSocket, with graphql-transport-ws");
+        return Ok(respond(Answer::refused(refused, id)));
+    }
+    let caller = graph
+        .authenticate(given.credentials(client, id.to_owned(), Transport::Http)?)
+        .await?;
+    let response = edge.execute(graph, &caller, operation).await;
+    Ok(respond(Answer::of(response, id)))
+}
+
+/// The whole body, within its size and time.
+async fn whole<G: Graph>(edge: &Edge<G>, mut body: Body) -> Result<Vec<u8>, Rejection> {
+    let limit = edge.limits().max_request_bytes;
+    let (mut bytes, mut length) = (Vec::new(), 0_usize);
+    let deadline = Instant::now() + edge.times().body;
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(_))) => return Err(Refused::invalid("the body broke off").into()),
+            Err(_) if length > limit => break,
+            Err(_) => {
+                let refused = Refused::new(Code::Timeout, "the body took too long");
+                return Err(Rejection::new(StatusCode::REQUEST_TIMEOUT, refused));
+            }
+        };
+        let Ok(piece): Result<Bytes, _> = frame.into_data() else {
+            continue;
+        };
+        length = length.saturating_add(piece.len());
+        if length <= limit {
+            bytes.extend_from_slice(&piece);
+        } else if length > limit.saturating_add(DRAIN_BYTES) {
+            break;
+        }
+    }
+    if length > limit {
+        let refused =
+            Refused::invalid(format!("the body has more than {limit} bytes")).over(limit, length);
+        return Err(Rejection::new(StatusCode::PAYLOAD_TOO_LARGE, refused));
+    }
+    Ok(bytes)
+}
+
+async fn upgrade_to_socket<G: Graph>(
+    edge: &Arc<Edge<G>>,
+    parts: &mut Parts,
+    client: Client,
+    id: String,
+) -> Result<Response, Rejection> {
+    let given = Given::in_headers(&parts.headers)?;
+    let graph = edge.graph()?.clone();
+    let upgrade = WebSocketUpgrade::from_request_parts(parts, &())
+        .await
+        .map_err(|rejection| {
+            Rejection::new(
+                rejection.status(),
+                Refused::invalid("not a WebSocket upgrade of version 13"),
+            )
+        })?;
+    let limit = edge.limits().max_request_bytes;
+    let edge = edge.clone();
+    Ok(upgrade
+        .protocols([socket::PROTOCOL])
+        .max_message_size(limit)
+        .max_frame_size(limit)
+        .on_upgrade(async move |socket| {
+            let span = tracing::info_span!("socket", %id);
+            let tasks = edge.tasks().clone();
+            let session = socket::run(edge, graph, socket, client, given, id).instrument(span);
+            // in the group that shutdown waits for; a panic has been logged there
+            let _ = tasks.spawn("socket", session).await;
+        }))
+}

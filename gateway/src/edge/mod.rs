@@ -1,0 +1,26 @@
+//! The edge: HTTP and WebSocket in front of a graph.
+//!
+//! Responsible for everything that can be told without knowing the schema: media types, sizes, the form of requests and
+//! documents, who may knock (Host, Origin, forwarding headers), the `graphql-transport-ws` protocol, fairness and back-pressure
+//! on a socket. Knows no type of the graph, no table and no credential: those are [`Graph`]'s.
+
+mod answer;
+mod client;
+mod document;
+mod graph;
+mod http;
+mod listen;
+mod media;
+mod origin;
+mod refused;
+mod request;
+mod socket;
+mod stall;
+#[cfg(test)]
+mod tests;
+
+pub use client::counted_as;
+pub use graph::{Client, Credentials, Graph, Operation, Transport};
+pub use http::{Edge, Settings, Times};
+pub use listen::{ListenError, Listener, serve};
+pub use refused::{Code, Refused};

@@ -1,0 +1,74 @@
+//! One operation of a socket, in a task of its own.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use async_graphql::Response;
+use futures_util::{FutureExt, StreamExt};
+
+use super::outbox::Mail;
+use crate::edge::{Code, Edge, Graph, Operation, Refused, answer::Answer};
+
+/// What is told at the end, after the operation's id is free again.
+#[derive(Debug)]
+pub(super) enum End {
+    Complete,
+    Error(Vec<u8>),
+}
+
+/// Runs `operation` and hands in all but its last message.
+pub(super) async fn run<G: Graph>(
+    edge: &Edge<G>,
+    graph: &Arc<G>,
+    caller: &G::Caller,
+    operation: Operation,
+    mail: &Mail,
+) -> End {
+    let id = operation.request_id.clone();
+    let result = AssertUnwindSafe(answer(edge, graph, caller, operation, mail))
+        .catch_unwind()
+        .await;
+    result.unwrap_or_else(|_| {
+        tracing::error!(%id, "an operation panicked");
+        refusal(Refused::new(Code::Internal, "internal error"), &id)
+    })
+}
+
+/// The end of an operation that is refused.
+pub(super) fn refusal(refused: Refused, id: &str) -> End {
+    End::Error(
+        Answer::refused(refused, id)
+            .request_errors
+            .unwrap_or_else(|| b"[]".to_vec()),
+    )
+}
+
+async fn answer<G: Graph>(
+    edge: &Edge<G>,
+    graph: &Arc<G>,
+    caller: &G::Caller,
+    operation: Operation,
+    mail: &Mail,
+) -> End {
+    let id = operation.request_id.clone();
+    if operation.is_subscription() {
+        let mut events = graph.subscribe(caller, operation);
+        while let Some(response) = events.next().await {
+            if let Some(end) = next(response, &id, mail).await {
+                return end;
+            }
+        }
+        return End::Complete;
+    }
+    let response = edge.execute(graph, caller, operation).await;
+    next(response, &id, mail).await.unwrap_or(End::Complete)
+}
+
+/// Hands in what ran; what did not run is the operation's end.
+async fn next(response: Response, id: &str, mail: &Mail) -> Option<End> {
+    let answer = Answer::of(response, id);
+    if let Some(errors) = answer.request_errors {
+        return Some(End::Error(errors));
+    }
+    mail.send("next", Some(&answer.json)).await;
+    None
+}

@@ -1,0 +1,6 @@
+//! The edge from outside: a real server on a free port before a small graph.
+
+mod http;
+mod server;
+mod socket;
+mod toy;

@@ -1,0 +1,6 @@
+//! The program `weft`.
+
+mod config;
+mod edge;
+
+fn main() {}
