@@ -169,7 +169,7 @@ impl Db {
             ]);
         let pool = |options: PgConnectOptions, most| PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options);
         let commands = pool(options.clone(), 16).await.map_err(connecting)?;
-        let snapshots = options.clone().options([("default_transaction_isolation", "repeatable\\ read"), ("default_transaction_read_only", "on")]);
+        let snapshots = options.clone().options([("default_transaction_isolation", "repeatable read"), ("default_transaction_read_only", "on")]);
         let readers = pool(snapshots, 16).await.map_err(connecting)?;
         let leases = pool(options.clone(), 1).await.map_err(connecting)?;
         Ok(Self(Arc::new(Inner::Postgres {

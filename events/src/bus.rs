@@ -186,8 +186,6 @@ async fn catch_up(log: &Log, active: bool) {
 
 /// Reads what came after the known heads of streams, for all of them in one statement, and hands it to their followers.
 async fn read_on(log: &Log, positions: Vec<(Uuid, i64)>) {
-    // Nothing is known of a stream that nobody read yet: its followers read it themselves.
-    let positions: Vec<_> = positions.into_iter().filter(|&(_, known)| known > 0).collect();
     for chunk in positions.chunks(100) {
         match read::pages(log.db().reader(SYSTEM), chunk, read::PAGE).await {
             Ok(pages) => {

@@ -58,22 +58,20 @@ impl Follow {
                 return Ok(record);
             }
             // Before the look, so that nothing that comes during it is missed.
-            self.heads.borrow_and_update();
-            if self.begun
-                && let Some((records, position)) = self.channel.since(self.position)
-            {
-                if records.is_empty() {
-                    // The sender lives in `self.channel`.
-                    let _ = self.heads.changed().await;
-                } else {
+            let heard = *self.heads.borrow_and_update();
+            if self.begun {
+                if let Some((records, position)) = self.channel.since(self.position)
+                    && !records.is_empty()
+                {
                     self.ready.extend(records);
                     self.position = position;
+                    continue;
                 }
-                continue;
-            }
-            if self.begun && self.head.max(*self.heads.borrow()) <= self.position {
-                let _ = self.heads.changed().await;
-                continue;
+                if self.head.max(heard) <= self.position {
+                    // The sender lives in `self.channel`.
+                    let _ = self.heads.changed().await;
+                    continue;
+                }
             }
             self.read().await?;
         }
@@ -89,7 +87,9 @@ impl Follow {
         self.begun = true;
         self.position = page.position;
         self.head = page.head;
-        self.channel.begin(page.position);
+        if page.position == page.head {
+            self.channel.begin(page.head);
+        }
         self.ready.extend(joined(page.records).into_iter().map(Arc::new));
         Ok(())
     }

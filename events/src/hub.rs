@@ -38,6 +38,8 @@ pub(crate) struct Channel {
 struct Ring {
     records: VecDeque<Arc<Record>>,
     bytes: usize,
+    /// Whether the numbers below mean anything: somebody read the table, or something was published.
+    known: bool,
     /// The ring holds everything after this number …
     after: i64,
     /// … up to this one.
@@ -92,7 +94,8 @@ impl Hub {
             .filter_map(|channel| {
                 let ring = lock(&channel.ring);
                 let lately = ring.last.is_some_and(|last| now.since(last) < ACTIVE);
-                (lately || !active).then_some((channel.stream, ring.head))
+                // Of a stream that nobody read yet there is nothing to go on from: its followers read it themselves.
+                (ring.known && (lately || !active)).then_some((channel.stream, ring.head))
             })
             .collect()
     }
@@ -109,9 +112,9 @@ impl Hub {
                     return;
                 }
             }
-            if batch.prev_head != ring.head {
-                let begin = if batch.prev_head > ring.head { batch.prev_head } else { batch.head };
-                *ring = Ring { after: begin, head: begin, last: ring.last, ..Ring::default() };
+            if batch.prev_head != ring.head || !ring.known {
+                let begin = if !ring.known || batch.prev_head > ring.head { batch.prev_head } else { batch.head };
+                *ring = Ring { known: true, after: begin, head: begin, last: ring.last, ..Ring::default() };
             }
             if batch.prev_head == ring.head {
                 ring.bytes += batch.records.iter().map(|record| record.payload.size()).sum::<usize>();
@@ -136,7 +139,9 @@ impl Hub {
 
     /// The number up to which the ring of a followed stream goes.
     pub(crate) fn known_head(&self, stream: Uuid) -> Option<i64> {
-        self.followed(stream).map(|channel| lock(&channel.ring).head)
+        let channel = self.followed(stream)?;
+        let ring = lock(&channel.ring);
+        ring.known.then_some(ring.head)
     }
 }
 
@@ -157,7 +162,7 @@ impl Channel {
     /// What came after `position`, with the new position, where the ring reaches back so far.
     pub(crate) fn since(&self, position: i64) -> Option<(Vec<Arc<Record>>, i64)> {
         let ring = lock(&self.ring);
-        if ring.head == 0 || position < ring.after || position > ring.head {
+        if !ring.known || position < ring.after || position > ring.head {
             return None;
         }
         let from = ring.records.partition_point(|record| record.seq <= position);
@@ -167,8 +172,8 @@ impl Channel {
     /// Somebody read the table up to `position`: the ring may begin there.
     pub(crate) fn begin(&self, position: i64) {
         let mut ring = lock(&self.ring);
-        if position > ring.head {
-            *ring = Ring { after: position, head: position, last: ring.last, ..Ring::default() };
+        if position > ring.head || !ring.known {
+            *ring = Ring { known: true, after: position, head: position, last: ring.last, ..Ring::default() };
         }
     }
 }

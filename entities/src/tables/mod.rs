@@ -1,4 +1,4 @@
-//! One module for each table, and what the columns of several hold.
+//! One module for each table, what the columns of several hold, and [what stands behind a credential](standing).
 
 pub mod agent;
 pub mod agent_version;

@@ -35,9 +35,12 @@ impl Table {
                 places(&mut sql, false, 0, 3);
                 values.extend([job.line.stream.into(), job.fence.into(), count(job).into()]);
             }
-            sql.push_str(")) as w where streams.id = w.id and streams.fence = w.fence returning streams.id, head - w.n as prev");
+            sql.push_str(")) as w where streams.id = w.id and streams.fence = w.fence returning streams.id, streams.head");
             for row in tx.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await? {
-                prev_heads.insert(row.try_get_by("id")?, row.try_get_by("prev")?);
+                // RETURNING sees the changed table alone.
+                let (stream, head): (Uuid, i64) = (row.try_get_by("id")?, row.try_get_by("head")?);
+                let added = chunk.iter().find(|job| job.line.stream == stream).map_or(0, count);
+                prev_heads.insert(stream, head - added);
             }
         }
         let records: Vec<Record> = jobs
