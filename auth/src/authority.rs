@@ -1,0 +1,115 @@
+//! The one value that the rest of the program asks.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Weak},
+};
+
+use adapters::{
+    clock::SharedClock,
+    sealing::{Keyring, Secret},
+    tasks::Tasks,
+};
+use chrono::{DateTime, Utc};
+use entities::{CommandError, Db, Tx};
+use events::Log;
+use futures_util::future::BoxFuture;
+
+use crate::{identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched};
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// The `iss` of access tokens: `public_url`, or `weft:` and the installation's id.
+    pub issuer: String,
+    /// The token that `setUp` asks for, in place of the one that follows from the secret key.
+    pub setup_token: Option<Secret>,
+}
+
+/// How a request came that has no credential yet, as the edge saw it.
+#[derive(Debug, Clone, Default)]
+pub struct RequestContext {
+    /// Whether the listener is bound to a loopback address.
+    pub listener_loopback: bool,
+    /// Whether the peer's address is one.
+    pub peer_loopback: bool,
+    /// Whether the request has any forwarding header, whoever set it.
+    pub forwarded: bool,
+    /// Whether `Origin` is absent, or names the server itself.
+    pub origin_ours_or_absent: bool,
+    /// Whether `public_url` or `trusted_proxies` is given.
+    pub public_url_or_proxies_set: bool,
+    /// The client's address: the rightmost hop that is not a trusted proxy.
+    pub address: Option<IpAddr>,
+    /// Its `User-Agent`, as it was sent.
+    pub user_agent: Option<String>,
+}
+
+/// Who is asking and what they may do. Clones are the same.
+#[derive(Clone)]
+pub struct Authority(pub(crate) Arc<Inner>);
+
+/// What the modules of this crate share.
+pub(crate) struct Inner {
+    pub(crate) db: Db,
+    pub(crate) log: Log,
+    pub(crate) keyring: Keyring,
+    pub(crate) clock: SharedClock,
+    pub(crate) config: AuthConfig,
+    pub(crate) passwords: Passwords,
+    pub(crate) signing: SigningKeys,
+    pub(crate) cache: Cache,
+    pub(crate) watched: Watched,
+}
+
+impl Authority {
+    /// Starts the task that looks every two seconds for what is no longer good; it ends with `tasks`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn new(
+        db: Db,
+        log: Log,
+        keyring: Keyring,
+        clock: SharedClock,
+        tasks: &Tasks,
+        config: AuthConfig,
+    ) -> Self {
+        let authority = Self(Arc::new(Inner {
+            db,
+            log,
+            keyring,
+            passwords: Passwords::new(tasks.clone(), clock.clone()),
+            clock,
+            config,
+            signing: SigningKeys::default(),
+            cache: Cache::default(),
+            watched: Watched::default(),
+        }));
+        authority.keep_watch(tasks);
+        authority
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    /// One transaction, which goes on when its caller is gone.
+    pub(crate) async fn command<T, F>(&self, work: F) -> Result<T, CommandError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c Tx, DateTime<Utc>) -> BoxFuture<'c, Result<T, CommandError>>
+            + Send
+            + 'static,
+    {
+        self.0
+            .log
+            .command(move |command| work(command.tx(), command.now()))
+            .await
+    }
+}
