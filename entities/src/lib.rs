@@ -5,6 +5,7 @@
 //! of the named reads beside an entity; reads that have no tenant yet take a [`SystemScope`].
 
 pub mod db;
+pub mod each;
 pub mod ids;
 pub mod input;
 pub mod outcome;
@@ -13,6 +14,7 @@ pub mod query;
 pub mod runs;
 pub mod scope;
 mod tables;
+pub mod tree;
 
 pub use db::{Backend, Db, DbErr, Snapshot, Tx};
 pub use ids::{

@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
-    sea_query::{Alias, Expr, Query},
+    sea_query::{Alias, Expr, ExprTrait, Query},
 };
 
 /// The most rows of one page.
@@ -41,36 +41,57 @@ pub struct Rows<T> {
 
 /// Narrows and orders `select` to `page` of the list ordered by `columns` (all ascending, or all descending). Pair with
 /// [`Page::cut`].
-pub fn paged<E: EntityTrait, C: ColumnTrait>(mut select: Select<E>, columns: &[C], descending: bool, page: &Page) -> Select<E> {
+pub fn paged<E: EntityTrait, C: ColumnTrait>(
+    select: Select<E>,
+    columns: &[C],
+    descending: bool,
+    page: &Page,
+) -> Select<E> {
+    let columns: Vec<Expr> = columns.iter().map(|column| Expr::col(column.as_column_ref())).collect();
+    paged_by(select, &columns, descending, page)
+}
+
+/// The same for an order by expressions.
+pub(crate) fn paged_by<E: EntityTrait>(
+    mut select: Select<E>,
+    order_by: &[Expr],
+    descending: bool,
+    page: &Page,
+) -> Select<E> {
     if let Some(key) = &page.after {
-        select = select.filter(beyond(columns, key, !descending));
+        select = select.filter(beyond(order_by, key, !descending));
     }
     if let Some(key) = &page.before {
-        select = select.filter(beyond(columns, key, descending));
+        select = select.filter(beyond(order_by, key, descending));
     }
-    let order = if descending == page.backward { Order::Asc } else { Order::Desc };
-    for &column in columns {
-        select = select.order_by(column, order.clone());
+    let order = page.order(descending);
+    for expression in order_by {
+        select = select.order_by(expression.clone(), order.clone());
     }
     select.limit(page.limit + 1)
 }
 
 /// `(a, b) > (x, y)`, spelled out, since not every database uses an index for the short form.
-fn beyond<C: ColumnTrait>(columns: &[C], key: &[Value], greater: bool) -> Condition {
+fn beyond(order_by: &[Expr], key: &[Value], greater: bool) -> Condition {
     let mut any = Condition::any();
-    for last in 0..columns.len().min(key.len()) {
+    for last in 0..order_by.len().min(key.len()) {
         let mut all = Condition::all();
         for i in 0..last {
-            all = all.add(columns[i].eq(key[i].clone()));
+            all = all.add(order_by[i].clone().eq(key[i].clone()));
         }
-        let value = key[last].clone();
-        all = all.add(if greater { columns[last].gt(value) } else { columns[last].lt(value) });
+        let (expression, value) = (order_by[last].clone(), key[last].clone());
+        all = all.add(if greater { expression.gt(value) } else { expression.lt(value) });
         any = any.add(all);
     }
     any
 }
 
 impl Page {
+    /// In which order the rows are read, of a list that is ascending or `descending`.
+    pub(crate) fn order(&self, descending: bool) -> Order {
+        if descending == self.backward { Order::Asc } else { Order::Desc }
+    }
+
     /// Takes the extra row off again and puts the rest in the list's order.
     #[must_use]
     pub fn cut<T>(&self, mut rows: Vec<T>) -> Rows<T> {

@@ -1,14 +1,17 @@
 //! Named reads and writes of runs, leases and message trees that need SQL of their own.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
+    sea_query::Expr,
 };
 use uuid::Uuid;
 
-use crate::{Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId, conversation, message, run, tool_call};
+use crate::{AgentId, Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId, conversation, message,
+    page::{Page, paged_by},
+    run, tool_call};
 
 /// The longest path from a message to its root that is read.
 const DEPTH: i32 = 10_000;
@@ -24,7 +27,8 @@ pub struct Candidate {
     pub conversation_id: Uuid,
 }
 
-fn statement(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>) -> Statement {
+/// With `$1` for values on both databases.
+pub(crate) fn statement(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>) -> Statement {
     let backend = db.get_database_backend();
     if backend == DbBackend::Postgres {
         return Statement::from_sql_and_values(backend, sql, values);
@@ -151,6 +155,33 @@ impl conversation::Entity {
     pub fn seen(scope: &Scope) -> Select<Self> {
         Self::in_tenant(scope).filter(conversation::Column::OwnerId.eq(scope.user())).filter(conversation::Column::DeletedAt.is_null())
     }
+
+    /// Narrows conversations to those in which a run is under way or waits, or to the others.
+    #[must_use]
+    pub fn busy(select: Select<Self>, scope: &Scope, busy: bool) -> Select<Self> {
+        let waiting = run::Entity::in_tenant(scope)
+            .filter(run::Column::UserId.eq(scope.user()))
+            // Spelled out, for the index that holds such runs alone.
+            .filter(Expr::cust("status = 'QUEUED'"))
+            .select_only()
+            .column(run::Column::ConversationId)
+            .into_query();
+        let is_busy = Condition::any()
+            .add(conversation::Column::ActiveRunId.is_not_null())
+            .add(conversation::Column::Id.in_subquery(waiting));
+        select.filter(if busy { is_busy } else { is_busy.not() })
+    }
+
+    /// Narrows and orders conversations to a page by `(1 where there is no title else 0, title, id)`.
+    #[must_use]
+    pub fn by_title(select: Select<Self>, page: &Page) -> Select<Self> {
+        let order_by = [
+            Expr::cust("case when title is null then 1 else 0 end"),
+            Expr::cust("coalesce(title, '')"),
+            Expr::col(conversation::Column::Id.as_column_ref()),
+        ];
+        paged_by(select, &order_by, false, page)
+    }
 }
 
 /// Narrows rows that belong to a conversation to those in a conversation that the scope sees.
@@ -164,6 +195,48 @@ impl run::Entity {
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
         in_seen_conversation(Self::in_tenant(scope), run::Column::ConversationId, scope)
+    }
+
+    /// How many runs stand before each of these in its conversation, if any does. One statement.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn ahead_of(scope: &Scope, db: &impl ConnectionTrait, runs: &[RunId]) -> Result<HashMap<RunId, i64>, DbErr> {
+        if runs.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let values: Vec<Value> = std::iter::once(scope.tenant().0).chain(runs.iter().map(|run| run.0)).map(Value::from).collect();
+        let places: Vec<String> = (2..=values.len()).map(|place| format!("${place}")).collect();
+        let sql = format!(
+            "select r.id, count(*) as n from runs r join runs b on b.conversation_id = r.conversation_id and b.parent_run_id is null
+               and (b.status in ('RUNNING', 'WAITING') or b.status = 'QUEUED' and b.queue_no < r.queue_no)
+             where r.tenant_id = $1 and r.id in ({}) and r.status = 'QUEUED' group by r.id",
+            places.join(", ")
+        );
+        let rows = db.query_all_raw(statement(db, &sql, values)).await?;
+        rows.iter().map(|row| Ok((row.try_get_by("id")?, row.try_get_by("n")?))).collect()
+    }
+
+    /// The newest run of each of these agents that the scope's user asked for, in a conversation that he sees. One statement,
+    /// which looks into the index once for each agent.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn newest_of(scope: &Scope, db: &impl ConnectionTrait, agents: &[AgentId]) -> Result<Vec<run::Model>, DbErr> {
+        if agents.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = [scope.tenant().0, scope.user().0];
+        let values: Vec<Value> = ids.into_iter().chain(agents.iter().map(|agent| agent.0)).map(Value::from).collect();
+        let places: Vec<String> = (3..=values.len()).map(|place| format!("${place}")).collect();
+        let sql = format!(
+            "select r.* from agents a join runs r on r.id = (
+               select n.id from runs n join conversations c on c.id = n.conversation_id and c.owner_id = $2 and c.deleted_at is null
+               where n.tenant_id = $1 and n.agent_id = a.id and n.user_id = $2 order by n.created_at desc, n.id desc limit 1)
+             where a.tenant_id = $1 and a.id in ({})",
+            places.join(", ")
+        );
+        <Self as EntityTrait>::find().from_raw_sql(statement(db, &sql, values)).all(db).await
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Client, Closed, Subscription, Transcript};
-use crate::wait::{until, within};
+use crate::wait::{PATIENCE, until, within};
+
+/// Asks for the kinds of events that there are.
+const KINDS: &str = "{ __type(name: \"ConversationEvent\") { possibleTypes { name } } }";
 
 /// What is asked of each kind of event. Kinds that the server doesn't have are left out of the document.
 const FIELDS: [(&str, &str); 17] = [
@@ -70,6 +73,19 @@ impl Follower {
         Self::across(std::slice::from_ref(client), conversation, after).await
     }
 
+    /// The same at a server that may be away for a while.
+    ///
+    /// # Panics
+    ///
+    /// When it stays away.
+    pub async fn new_patiently(client: &Client, conversation: &str, after: Option<&str>) -> Self {
+        let known = until(PATIENCE, "the server is here", || async {
+            client.try_query(KINDS, json!({})).await.ok()?.ok()
+        })
+        .await;
+        Self::knowing(&known, std::slice::from_ref(client), conversation, after)
+    }
+
     /// Somebody who goes to the next of several replicas with each break.
     ///
     /// # Panics
@@ -77,12 +93,11 @@ impl Follower {
     /// When there is none, or the first can't say which events there are.
     pub async fn across(clients: &[Client], conversation: &str, after: Option<&str>) -> Self {
         let first = clients.first().expect("somebody to ask");
-        let known = first
-            .ok(
-                "{ __type(name: \"ConversationEvent\") { possibleTypes { name } } }",
-                json!({}),
-            )
-            .await;
+        let known = first.ok(KINDS, json!({})).await;
+        Self::knowing(&known, clients, conversation, after)
+    }
+
+    fn knowing(known: &Value, clients: &[Client], conversation: &str, after: Option<&str>) -> Self {
         let known: Vec<&str> = known["__type"]["possibleTypes"]
             .as_array()
             .expect("ConversationEvent is an interface")

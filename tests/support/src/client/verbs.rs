@@ -64,7 +64,7 @@ impl Client {
             createModel(input: $input) { model { id } errors { code message } }
         }";
         let input = json!({
-            "name": model_name, "kind": "CHAT", "provider": provider, "modelName": model_name, "baseUrl": base_url,
+            "slug": slug(model_name), "name": model_name, "kind": "CHAT", "provider": provider, "modelName": model_name, "baseUrl": base_url,
             "apiKey": "sk-scripted",
         });
         text(&self.done(document, json!({"input": input})).await["model"]["id"])
@@ -122,6 +122,16 @@ impl Client {
             cursor: text(&payload["cursor"]),
         }
     }
+}
+
+/// What a name's characters give of a slug.
+fn slug(name: &str) -> String {
+    let slug: String = name
+        .to_ascii_lowercase()
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .collect();
+    slug.chars().take(63).collect()
 }
 
 fn text(value: &Value) -> String {

@@ -1,0 +1,80 @@
+use entities::{
+    ChangeAction, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model,
+    query::*, tenant,
+};
+use events::Command;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::SYSTEM;
+
+/// Who could see a thing: its owner, and whom its visibility covers.
+pub(crate) type Seen = (UserId, Visibility);
+
+/// Tells the tenant's `changes` of a resource, and who could see it before and after; from the two follows what was done.
+pub(crate) fn changed(
+    c: &mut Command,
+    scope: &Scope,
+    kind: ResourceKind,
+    id: Uuid,
+    before: Option<Seen>,
+    after: Option<Seen>,
+) {
+    let action = match (before, after) {
+        (None, _) => ChangeAction::Created,
+        (Some(_), None) => ChangeAction::Deleted,
+        (Some(_), Some(_)) => ChangeAction::Updated,
+    };
+    let audience = json!({ "before": of(before), "after": of(after) });
+    c.changed(scope, kind, id, action, audience);
+}
+
+fn of(seen: Option<Seen>) -> Option<Value> {
+    seen.map(|(owner, visibility)| json!({ "owner": owner, "visibility": visibility }))
+}
+
+pub(super) fn seen(row: &llm_model::Model) -> Option<Seen> {
+    Some((row.owner_id, row.visibility))
+}
+
+/// Tells of a model.
+pub(super) fn model_changed(
+    c: &mut Command,
+    scope: &Scope,
+    id: ModelId,
+    before: Option<Seen>,
+    after: Option<Seen>,
+) {
+    changed(c, scope, ResourceKind::Model, id.0, before, after);
+}
+
+/// Makes a model the tenant's default, or none; the one that was is told of as changed.
+pub(super) async fn set_default(
+    c: &mut Command,
+    scope: &Scope,
+    before: Option<ModelId>,
+    now: Option<ModelId>,
+) -> Result<(), CommandError> {
+    if before == now {
+        return Ok(());
+    }
+    tenant::Entity::change_anywhere(SYSTEM)
+        .filter(tenant::Column::Id.eq(scope.tenant()))
+        .set(tenant::ActiveModel {
+            default_model_id: Set(now),
+            updated_at: Set(c.now()),
+            ..Default::default()
+        })
+        .exec(&**c.tx())
+        .await?;
+    let Some(before) = before else { return Ok(()) };
+    let row = llm_model::Entity::in_tenant(scope)
+        .filter(llm_model::Column::Id.eq(before))
+        .filter(llm_model::Column::DeletedAt.is_null())
+        .one(&**c.tx())
+        .await?;
+    if let Some(row) = row {
+        model_changed(c, scope, row.id, seen(&row), seen(&row));
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use adapters::outbound::Reach;
+use entities::{DbErr, ModelProvider, Tx, llm_model};
+use providers::{Endpoint, Provider};
+use url::Url;
+
+use super::{address, secrets};
+use crate::Engine;
+
+impl Engine {
+    /// What is needed to call a model, its key and headers opened. Any transaction that can read will do.
+    ///
+    /// # Errors
+    /// What the database says; [`DbErr::Custom`] where the secrets can't be opened, or belong to another address.
+    pub async fn endpoint(&self, tx: &Tx, model: &llm_model::Model) -> Result<Endpoint, DbErr> {
+        let provider = provider(model.provider)?;
+        let base_url = model.base_url.as_deref().map(Url::parse).transpose();
+        let base_url = base_url.map_err(|error| {
+            DbErr::Custom(format!("the base URL of {} is none: {error}", model.id))
+        })?;
+        let origin = address::origin(model.provider, model.base_url.as_deref());
+        let held = match (model.secret_id, &origin) {
+            (Some(id), Some(origin)) => {
+                secrets::open(tx, self.keyring(), model.tenant_id, id, origin).await?
+            }
+            _ => secrets::Held::default(),
+        };
+        let (api_key, headers) = held.into_parts();
+        Ok(Endpoint {
+            provider,
+            base_url,
+            model_name: model.model_name.clone(),
+            api_key,
+            headers,
+            timeout: Duration::from_millis(u64::try_from(model.timeout_ms).unwrap_or(1)),
+            reach: if model.by_operator {
+                Reach::Operator
+            } else {
+                Reach::Managed
+            },
+        })
+    }
+}
+
+fn provider(provider: ModelProvider) -> Result<Provider, DbErr> {
+    match provider {
+        ModelProvider::OpenAi => Ok(Provider::OpenAi),
+        ModelProvider::OpenAiCompatible => Ok(Provider::OpenAiCompatible),
+        ModelProvider::Anthropic => Ok(Provider::Anthropic),
+        ModelProvider::Builtin => Ok(Provider::Builtin),
+        ModelProvider::Gemini | ModelProvider::AzureOpenAi | ModelProvider::Ollama => {
+            Err(DbErr::Custom(format!(
+                "the provider {provider:?} is not served by this version"
+            )))
+        }
+    }
+}

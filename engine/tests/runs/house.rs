@@ -1,0 +1,278 @@
+//! An engine with one person, one agent and a provider that follows a script, over the database that `WEFT_TEST_DATABASE` names.
+
+use std::time::Duration;
+
+use adapters::{
+    clock::SystemClock,
+    outbound::{Outbound, OutboundConfig},
+    sealing::{Keyring, Secret},
+    tasks::Tasks,
+};
+use auth::{AuthConfig, Authority, RequestContext, SetUp};
+use entities::{
+    AgentId, AgentSpec, AgentVersionId, ConversationId, Db, MessageId, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Parts, RunId, Scope,
+    SystemScope, Visibility, WorkerId, agent, agent_version, db::Location, llm_model, message, query::*, run,
+};
+use engine::{
+    Engine, EngineOptions,
+    event::{Body, Event},
+    live,
+    send::{SendMessage, Sent, WhenBusy},
+};
+use events::{Log, LogOptions};
+use providers::Providers;
+use support::{
+    database::{Chosen, Database},
+    provider::Provider,
+};
+
+pub const SYSTEM: SystemScope = SystemScope::of("tests");
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct House {
+    pub engine: Engine,
+    pub scope: Scope,
+    pub provider: Provider,
+    pub agent: AgentId,
+    location: Location,
+    _folder: tempfile::TempDir,
+    _database: Option<Database>,
+}
+
+async fn engine(location: &Location) -> Engine {
+    let db = Db::connect(location).await.unwrap();
+    migration::migrate(db.system(SYSTEM)).await.unwrap();
+    let clock = SystemClock::shared();
+    let tasks = Tasks::new();
+    let log = Log::start(db.clone(), clock.clone(), tasks.clone(), LogOptions::default()).await.unwrap();
+    let keyring = Keyring::new([7; 32], None);
+    let config = AuthConfig { issuer: "tests".into(), setup_token: None };
+    let authority = Authority::new(db, log.clone(), keyring.clone(), clock.clone(), &tasks, config);
+    let allow = OutboundConfig { allow: vec!["127.0.0.1/32".parse().unwrap()], ..OutboundConfig::default() };
+    let outbound = Outbound::new(allow).unwrap();
+    let providers = Providers::new(outbound.clone(), clock);
+    Engine::new(log, keyring, providers, outbound, authority, EngineOptions::default())
+}
+
+impl House {
+    pub async fn new() -> Self {
+        Self::with_max_steps(3).await
+    }
+
+    pub async fn with_max_steps(max_steps: i32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (location, database) = match Chosen::from_environment() {
+            Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
+            Chosen::Postgres(cluster) => {
+                let database = Database::create(&cluster).await.unwrap();
+                (Location::Postgres(database.url().to_owned()), Some(database))
+            }
+        };
+        let engine = engine(&location).await;
+        let set_up = SetUp {
+            email: "ada@example.test".into(),
+            password: Secret::new("weaving-at-night"),
+            name: "Ada".into(),
+            tenant_name: "Loom".into(),
+            token: None,
+        };
+        let at_the_machine = RequestContext { listener_loopback: true, peer_loopback: true, origin_ours_or_absent: true, ..RequestContext::default() };
+        let signed_in = engine.authority().set_up(set_up, at_the_machine, |_, _| Box::pin(async { Ok(()) })).await.unwrap();
+        let scope = signed_in.identity.scope().clone();
+        let provider = Provider::start().await;
+        let house = Self { agent: AgentId(engine.clock().uuid()), engine, scope, provider, location, _folder: folder, _database: database };
+        house.add_agent(max_steps).await;
+        house.engine.start().await.unwrap();
+        house
+    }
+
+    /// A second process on the same database; PostgreSQL only.
+    pub async fn replica(&self) -> Option<Engine> {
+        if matches!(self.location, Location::Sqlite(_)) {
+            return None;
+        }
+        let engine = engine(&self.location).await;
+        engine.start().await.unwrap();
+        Some(engine)
+    }
+
+    async fn add_agent(&self, max_steps: i32) {
+        let (now, clock) = (self.engine.clock().now(), self.engine.clock());
+        let spec = AgentSpec { instructions: "Be brief.".into(), greeting: None, starters: Vec::new(), temperature: None, max_output_tokens: None, max_steps };
+        let version = agent_version::Model {
+            id: AgentVersionId(clock.uuid()),
+            tenant_id: self.scope.tenant(),
+            agent_id: self.agent,
+            number: 1,
+            name: None,
+            notes: None,
+            spec: spec.clone(),
+            model_id: None,
+            published_by: self.scope.user(),
+            published_at: now,
+        };
+        let row = agent::Model {
+            id: self.agent,
+            tenant_id: self.scope.tenant(),
+            owner_id: self.scope.user(),
+            slug: "weaver".into(),
+            name: "Weaver".into(),
+            description: String::new(),
+            visibility: Visibility::Tenant,
+            is_enabled: true,
+            draft: spec,
+            draft_model_id: None,
+            draft_updated_at: now,
+            version_id: version.id,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        let db = self.engine.log().db().system(SYSTEM);
+        agent::Entity::add(db, row).await.unwrap();
+        agent_version::Entity::add(db, version).await.unwrap();
+    }
+
+    /// A model of the scripted provider's.
+    pub async fn model(&self, name: &str) -> ModelId {
+        let now = self.engine.clock().now();
+        let id = ModelId(self.engine.clock().uuid());
+        let row = llm_model::Model {
+            id,
+            tenant_id: self.scope.tenant(),
+            owner_id: self.scope.user(),
+            slug: format!("m-{}", id.0.simple()),
+            name: name.into(),
+            kind: ModelKind::Chat,
+            provider: ModelProvider::OpenAiCompatible,
+            model_name: name.into(),
+            base_url: Some(self.provider.base_url()),
+            by_operator: false,
+            header_names: Names::default(),
+            has_api_key: false,
+            secret_id: None,
+            context_window: None,
+            max_output_tokens: None,
+            dimensions: None,
+            supports_tools: true,
+            supports_vision: false,
+            supports_reasoning: false,
+            input_per_million: Some("1".into()),
+            output_per_million: Some("2.5".into()),
+            cached_input_per_million: None,
+            max_concurrency: None,
+            timeout_ms: 60_000,
+            visibility: Visibility::Tenant,
+            health: ModelHealthStatus::Unknown,
+            checked_at: None,
+            latency_ms: None,
+            health_message: None,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        llm_model::Entity::add(self.engine.log().db().system(SYSTEM), row).await.unwrap();
+        id
+    }
+
+    pub fn message(&self, model: ModelId, conversation: Option<ConversationId>, text: &str) -> SendMessage {
+        SendMessage {
+            conversation,
+            agent: Some(self.agent),
+            text: text.into(),
+            parent: None,
+            model: Some(model),
+            use_draft: false,
+            when_busy: WhenBusy::Enqueue,
+            client_id: None,
+        }
+    }
+
+    pub async fn send(&self, model: ModelId, conversation: Option<ConversationId>, text: &str) -> Sent {
+        self.engine.send_message(&self.scope, self.message(model, conversation, text)).await.unwrap()
+    }
+
+    /// All events of a conversation after a number, up to the end of `run`.
+    pub async fn events(&self, sent: Sent) -> Vec<Event> {
+        self.events_until(sent, |event, run| event.run == Some(run) && event.body.is_terminal()).await
+    }
+
+    pub async fn events_until(&self, sent: Sent, done: impl Fn(&Event, RunId) -> bool) -> Vec<Event> {
+        let after = self.engine.log().cursor(sent.conversation.0, sent.before).encode();
+        let mut events = self.engine.conversation_events(&self.scope, sent.conversation, Some(&after)).await.unwrap();
+        let mut seen: Vec<Event> = Vec::new();
+        while !seen.last().is_some_and(|event| done(event, sent.run)) {
+            let next = support::wait::within(PATIENCE, "the next event", events.next()).await;
+            seen.push(next.unwrap().expect("a conversation has no end"));
+        }
+        seen
+    }
+
+    pub async fn run(&self, id: RunId) -> run::Model {
+        run::Entity::anywhere(SYSTEM).filter(run::Column::Id.eq(id)).one(self.engine.log().db().system(SYSTEM)).await.unwrap().unwrap()
+    }
+
+    /// As after a worker that died: its lease lapses. The task that carried the run here is still there.
+    pub async fn lapse(&self, id: RunId) {
+        let dead = run::ActiveModel {
+            owner: Set(Some(WorkerId(self.engine.clock().uuid()))),
+            lease_until: Set(Some(chrono::DateTime::UNIX_EPOCH)),
+            ..Default::default()
+        };
+        let db = self.engine.log().db().system(SYSTEM);
+        run::Entity::change_anywhere(SYSTEM).filter(run::Column::Id.eq(id)).set(dead).exec(db).await.unwrap();
+    }
+
+    pub async fn answer(&self, run: RunId) -> Option<message::Model> {
+        let id = self.run(run).await.output_message_id;
+        message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(id)).one(self.engine.log().db().system(SYSTEM)).await.unwrap()
+    }
+
+    pub async fn all_messages(&self, conversation: ConversationId) -> Vec<message::Model> {
+        message::Entity::anywhere(SYSTEM)
+            .filter(message::Column::ConversationId.eq(conversation))
+            .order_by_asc(message::Column::Seq)
+            .all(self.engine.log().db().system(SYSTEM))
+            .await
+            .unwrap()
+    }
+}
+
+/// The parts that a client has after these events, by its own rules.
+pub fn parts(events: &[Event], message: MessageId) -> Parts {
+    let mut parts = Parts::default();
+    for event in events {
+        live::apply(&mut parts, message, &event.body);
+    }
+    parts
+}
+
+/// The names of what happened, each run of deltas once.
+pub fn names(events: &[Event]) -> Vec<&'static str> {
+    let mut names: Vec<_> = events
+        .iter()
+        .map(|event| match event.body {
+            Body::TextDelta(_) => "text",
+            Body::ReasoningDelta(_) => "reasoning",
+            Body::ArgumentsDelta(_) => "arguments",
+            Body::MessageCreated(_) => "MessageCreated",
+            Body::MessageCompleted(_) => "MessageCompleted",
+            Body::MessageUpdated(_) => "MessageUpdated",
+            Body::RunQueued { .. } => "RunQueued",
+            Body::RunStarted { .. } => "RunStarted",
+            Body::RunUpdated(_) => "RunUpdated",
+            Body::StepStarted { .. } => "StepStarted",
+            Body::StepRestarted { .. } => "StepRestarted",
+            Body::StepFinished(_) => "StepFinished",
+            Body::PartAdded { .. } => "PartAdded",
+            Body::ToolCallStarted { .. } => "ToolCallStarted",
+            Body::ToolCallFinished(_) => "ToolCallFinished",
+            Body::RunCompleted(_) => "RunCompleted",
+            Body::RunFailed(_) => "RunFailed",
+            Body::RunCancelled(_) => "RunCancelled",
+            Body::ConversationUpdated(_) => "ConversationUpdated",
+        })
+        .collect();
+    names.dedup();
+    names
+}

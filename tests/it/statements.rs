@@ -1,0 +1,152 @@
+//! How many statements a request takes: the same number for one row and for a hundred, alone and beside 63 others.
+//!
+//! Counted from the server's own log, where each statement stands with the request it belongs to.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use support::{client::Client, server::Options};
+
+use crate::scene::{PATIENCE, Scene};
+
+const DOCUMENTS: &[(&str, &str)] = &[
+    ("agents", "query ($n: Int!) { agents(first: $n) { nodes { id name model { id name } owner { name } version { number publishedBy { name } } lastRun { id status } } } }"),
+    ("models", "query ($n: Int!) { models(first: $n) { nodes { id name fallbacks { name } } } }"),
+    (
+        "conversations",
+        "query ($n: Int!) { conversations(first: $n) { nodes { id agent { name } owner { name } lastMessage { text author { name } } activeRun { status } cursor } } }",
+    ),
+    (
+        "messages",
+        "query ($n: Int!, $conversation: ID!) { conversation(id: $conversation) { messages(first: $n) { nodes {
+           text author { name } agent { name } model { name } run { status } siblings { id } parts { index ... on ToolCallPart { toolCall { name status } } } } } } }",
+    ),
+    (
+        "runs",
+        "query ($n: Int!) { runs(first: $n) { nodes { status queuePosition agent { name } model { name } conversation { title } input { text } output { text } steps { index toolCalls { name } model { name } } toolCalls { status } } } }",
+    ),
+    ("viewer", "{ viewer { user { name email } tenant { name } role permissions memberships { role tenant { name } } apiKeys(first: 10) { nodes { name owner { name } } } } }"),
+];
+
+fn logged() -> Options {
+    Options::default()
+        .with("WEFT_LOG__FILTER", "warn,sqlx::query=debug,weft=info,events=info,engine=info")
+        .with("WEFT_LOG__FORMAT", "json")
+        .with("WEFT_LIMITS__COST_BUCKET", "100000000")
+}
+
+/// Asks with a request id of its own; answers it.
+async fn ask(client: &Client, id: &str, document: &str, variables: &Value) -> Value {
+    let answer = client.send(client.graphql(document, variables).header("x-request-id", id)).await.json();
+    assert!(answer["errors"].is_null(), "{document}: {answer:#}");
+    answer["data"].clone()
+}
+
+/// The statements of requests whose id begins with `prefix`, by id.
+async fn counted(scene: &Scene, prefix: &str, expected: usize) -> BTreeMap<String, Vec<String>> {
+    support::wait::until(PATIENCE, "the log holds the requests", async || {
+        let mut counts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in scene.weft.output().lines().filter(|line| line.contains("sqlx::query")) {
+            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
+            let spans = entry["spans"].as_array().cloned().unwrap_or_default();
+            let id = spans.iter().find_map(|span| span["id"].as_str().map(str::to_owned)).filter(|id| id.starts_with(prefix));
+            if let Some(id) = id {
+                counts.entry(id).or_default().push(entry["fields"]["summary"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+        (counts.len() >= expected).then_some(counts)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
+    let scene = Scene::with(logged()).await;
+    let agent = scene.agent("tokens-2-0").await;
+    // a hundred of everything, with relations
+    let model = |i: usize| json!({ "slug": format!("m{i}"), "kind": "CHAT", "provider": "OPENAI_COMPATIBLE", "modelName": "tokens-2-0", "baseUrl": scene.provider.base_url() });
+    let mut models = Vec::new();
+    for i in 0..100 {
+        let mut input = model(i);
+        if let Some(last) = models.last() {
+            input["fallbackIds"] = json!([last]);
+        }
+        let create = "mutation ($input: CreateModelInput!) { createModel(input: $input) { model { id } errors { message } } }";
+        models.push(scene.client.done(create, json!({ "input": input })).await["model"]["id"].as_str().unwrap().to_owned());
+        let create = "mutation ($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } errors { message } } }";
+        scene.client.done(create, json!({ "input": { "name": format!("Agent {i}"), "instructions": "x", "modelId": models[i] } })).await;
+    }
+    let mut long: Option<String> = None;
+    for i in 0..100 {
+        let sent = match (&long, i < 50) {
+            (Some(conversation), true) => scene.client.send_to_conversation(conversation, &format!("turn {i}")).await,
+            _ => scene.client.send_to_agent(&agent, &format!("turn {i}")).await,
+        };
+        scene.ended(&sent.run).await;
+        long.get_or_insert(sent.conversation);
+    }
+    for i in 0..50 {
+        scene.client.send_to_agent(&agent, &format!("more {i}")).await;
+    }
+    for (name, document) in DOCUMENTS {
+        let variables = |n: usize| json!({ "n": n, "conversation": long });
+        for n in [1, 10, 100] {
+            ask(&scene.client, &format!("{name}-alone-{n}"), document, &variables(n)).await;
+        }
+        let crowd: Vec<_> = (0..64).map(|i| format!("{name}-crowd-{i}")).collect();
+        let asking = crowd.iter().enumerate().map(|(i, id)| {
+            let variables = variables([1, 10, 100][i % 3]);
+            let client = scene.client.clone();
+            async move { ask(&client, id, document, &variables).await }
+        });
+        futures_util::future::join_all(asking).await;
+        let counts = counted(&scene, &format!("{name}-"), 67).await;
+        // Who asks is read at most every two seconds, and remembered: that statement is apart.
+        let without = |statements: &[String]| statements.iter().filter(|statement| !statement.contains("sessions")).count();
+        let alone = without(&counts[&format!("{name}-alone-1")]);
+        for (id, statements) in &counts {
+            assert_eq!(without(statements), alone, "{id}: {statements:#?}\nalone: {:#?}", counts[&format!("{name}-alone-1")]);
+        }
+        println!("{name}: {alone} statements");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_five_types_take_a_statement_for_each() {
+    let scene = Scene::with(logged()).await;
+    let agent = scene.agent("tokens-2-0").await;
+    let mut ids = vec![agent.clone()];
+    for i in 0..2 {
+        let sent = scene.client.send_to_agent(&agent, &format!("turn {i}")).await;
+        scene.ended(&sent.run).await;
+        ids.extend([sent.conversation, sent.message, sent.run]);
+    }
+    ids.push(scene.client.ok("{ viewer { user { id } } }", json!({})).await["viewer"]["user"]["id"].as_str().unwrap().to_owned());
+    ids.extend(["agent_00000000000000000000000000".into(), "nonsense".into()]);
+    let document = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }";
+    let data = ask(&scene.client, "nodes-ten", document, &json!({ "ids": ids })).await;
+    let kinds: Vec<_> = data["nodes"].as_array().unwrap().iter().map(|node| node["__typename"].as_str().unwrap_or("-")).collect();
+    assert_eq!(kinds, ["Agent", "Conversation", "Message", "Run", "Conversation", "Message", "Run", "User", "-", "-"]);
+    ask(&scene.client, "nodes-one", document, &json!({ "ids": [ids[0]] })).await;
+    let counts = counted(&scene, "nodes-", 2).await;
+    let without = |id: &str| counts[id].iter().filter(|statement| !statement.contains("sessions")).count();
+    assert!(without("nodes-ten") <= without("nodes-one") + 4, "{counts:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_statements_of_a_run_are_few() {
+    let scene = Scene::with(logged()).await;
+    let agent = scene.agent("tokens-200-1").await;
+    let document = "mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } errors { code } } }";
+    let mut last = 0;
+    for id in ["run-first", "run-second"] {
+        let data = ask(&scene.client, id, document, &json!({ "input": { "agentId": agent, "text": "go" } })).await;
+        let run = scene.ended(data["sendMessage"]["run"]["id"].as_str().unwrap()).await;
+        assert_eq!(run["status"], "COMPLETED");
+        let counts = counted(&scene, id, 1).await;
+        last = counts[id].len();
+        // one transaction to start it, what the step reads, one to end it: none of it grows with the tokens
+        assert!(last <= 45, "{last} statements: {:#?}", counts[id]);
+    }
+    println!("a run of 200 tokens: {last} statements beside its batches of deltas");
+}
