@@ -5,7 +5,10 @@
 mod faults;
 mod fences;
 mod house;
+mod input;
 mod kills;
 mod main_job;
+mod neighbour;
 mod scene;
 mod statements;
+mod tenancy;

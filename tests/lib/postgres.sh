@@ -22,7 +22,7 @@ start_postgres() {
   mkdir -m 700 "$folder"
   choose_postgres_user "$folder"
   "${unroot[@]}" "$programs/initdb" --pgdata="$folder/data" --username=weft --auth=trust --encoding=UTF8 --locale=C.UTF-8 \
-    --no-sync >"$work/initdb.log" 2>&1 || { cat "$work/initdb.log" >&2; die "no cluster could be made"; }
+    --no-sync >"$work/initdb.out" 2>&1 || { cat "$work/initdb.out" >&2; die "no cluster could be made"; }
   # 300 connections: each test has a server, and a server a pool.
   serve INT "$work/postgres.log" "${unroot[@]}" "$programs/postgres" -D "$folder/data" -p "$port" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300

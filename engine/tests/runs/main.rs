@@ -140,7 +140,7 @@ async fn cancelling_against_completing_ends_each_run_once_and_last() {
     for round in 0..200u64 {
         let sent = house.send(model, None, "race").await;
         // Spread over the time that such a run takes.
-        tokio::time::sleep(Duration::from_micros(round * 100)).await;
+        tokio::time::sleep(Duration::from_micros(round * 25)).await;
         house.engine.cancel_run(&house.scope, sent.run).await.unwrap();
         let events = house.events(sent).await;
         let ends: Vec<_> = events.iter().filter(|event| event.body.is_terminal()).collect();
