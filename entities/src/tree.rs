@@ -5,7 +5,11 @@ use std::collections::{HashMap, HashSet};
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
-use crate::{ConversationId, MessageId, Scope, message, runs::statement};
+use crate::{
+    ConversationId, MessageId, Scope, message,
+    page::{Page, Rows},
+    runs::statement,
+};
 
 /// The longest path from a message to its root that is read, and the longest one down from it.
 const DEPTH: i32 = 10_000;
@@ -29,6 +33,45 @@ pub struct Path {
     pub conversation: ConversationId,
     /// The messages.
     pub stops: Vec<Stop>,
+}
+
+impl Path {
+    /// A page of its messages; their keys are (depth, message). A place is told by the message where that is on the path, else
+    /// by the depth: an answer that never began is taken out of the tree, and what hung below it rises.
+    #[must_use]
+    pub fn page(&self, page: &Page) -> Rows<Stop> {
+        let from = page.after.as_deref().map_or(0, |key| {
+            self.place(key).map_or_else(|deeper| deeper, |at| at + 1)
+        });
+        let to = page.before.as_deref().map_or(self.stops.len(), |key| {
+            let depth = depth(key);
+            self.place(key).unwrap_or_else(|_| self.stops.partition_point(|stop| stop.depth < depth))
+        });
+        let between = self.stops.get(from..to).unwrap_or_default();
+        let limit = usize::try_from(page.limit + 1).unwrap_or(usize::MAX);
+        page.cut(if page.backward {
+            between.iter().rev().take(limit).copied().collect()
+        } else {
+            between.iter().take(limit).copied().collect()
+        })
+    }
+
+    /// Where the message of a key stands, or else the first that is deeper.
+    fn place(&self, key: &[Value]) -> Result<usize, usize> {
+        let message = match key.last() {
+            Some(Value::Uuid(id)) => *id,
+            _ => None,
+        };
+        let at = self.stops.iter().position(|stop| Some(stop.message.0) == message);
+        at.ok_or_else(|| self.stops.partition_point(|stop| stop.depth <= depth(key)))
+    }
+}
+
+fn depth(key: &[Value]) -> i64 {
+    match key.first() {
+        Some(Value::BigInt(Some(depth))) => *depth,
+        _ => 0,
+    }
 }
 
 /// A message as it hangs in its tree, seen from `start`, which is `distance` below it (above it where that is negative).

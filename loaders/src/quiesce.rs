@@ -414,7 +414,7 @@ impl<K: Key, V: Value, E: Failure> BatchFn<K, Answer<V, E>> for Batch<K, V, E> {
 
 /// A task in the span of the request. Not of a group that a shutdown waits for: a shutdown waits for requests, and they for
 /// their loads.
-fn spawn<F>(work: F) -> task::JoinHandle<F::Output>
+pub(crate) fn spawn<F>(work: F) -> task::JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {

@@ -15,8 +15,10 @@ if [ -z "${CARGO_TERM_COLOR-}" ]; then
   if [ -t 1 ]; then export CARGO_TERM_COLOR=always; else export CARGO_TERM_COLOR=never; fi
 fi
 export CARGO_TERM_PROGRESS_WHEN=never
-# What a person at this machine has set for a server of his own is not for these.
-unset "${!WEFT_@}" "${!OPENAI_@}" "${!ANTHROPIC_@}"
+# What a person at this machine has set for a server of his own is not for these; how often the suite kills its server is.
+for variable in "${!WEFT_@}" "${!OPENAI_@}" "${!ANTHROPIC_@}"; do
+  [[ $variable == WEFT_KILL* ]] || unset "$variable"
+done
 
 # phase NAME COMMAND...: runs it, in this shell, and says how long it took. The first one that fails ends the script.
 durations=()

@@ -14,7 +14,8 @@ start_weft() {
   shift 2
   mkdir -m 700 "$folder"
   # Its data folder is in the working folder, as for everybody.
-  serve TERM "$folder/weft.log" env -C "$folder" WEFT_LISTEN=127.0.0.1:0 WEFT_OUTBOUND_ALLOW=127.0.0.1/32 "$@" "$binary"
+  serve TERM "$folder/weft.log" env -C "$folder" -u WEFT_KILLS -u WEFT_KILL_SEED \
+    WEFT_LISTEN=127.0.0.1:0 WEFT_OUTBOUND_ALLOW=127.0.0.1/32 "$@" "$binary"
   await 60 weft test -s "$folder/weft-data/address"
   weft_url=http://$(sed 's#^http://##; s#/$##' "$folder/weft-data/address")
   await 60 weft curl --silent --fail "$weft_url/ready"

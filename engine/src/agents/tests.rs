@@ -429,3 +429,25 @@ async fn a_model_out_of_sight_stays_but_is_not_taken_up() {
         .await;
     assert_eq!(said(back), "modelId: not found");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_one_name_made_at_once_get_slugs_of_their_own() {
+    let house = House::new().await;
+    let make = || house.engine.create_agent(&house.owner, weaver());
+    let made = futures_util::future::join_all(std::iter::repeat_with(make).take(8)).await;
+    let mut slugs = Vec::new();
+    for id in made {
+        slugs.push(house.agent(id.unwrap()).await.slug);
+    }
+    slugs.sort_unstable();
+    let expected: Vec<_> = (1..=8)
+        .map(|number| {
+            if number == 1 {
+                "weaver".to_owned()
+            } else {
+                format!("weaver-{number}")
+            }
+        })
+        .collect();
+    assert_eq!(slugs, expected);
+}

@@ -18,7 +18,7 @@ use crate::Engine;
 /// To the first token and between tokens, where nothing is said.
 pub(super) const TIMEOUT_MS: i32 = 60_000;
 
-/// A model to be. What is left out follows `docs/architecture.md`: what is known of the model by its name.
+/// A model to be. Of what is left out, that holds which is known of the model by its name.
 #[derive(Debug, Clone)]
 pub struct CreateModel {
     /// Unique in the tenant; else made of the name.

@@ -1,4 +1,4 @@
-//! A tenant with its people on SQLite, for the tests of commands.
+//! A tenant with its people, on the database that the suite runs on, for the tests of commands.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use entities::{
 };
 use events::{Log, LogOptions};
 use providers::Providers;
+use support::database::{Chosen, Database};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -28,15 +29,25 @@ pub(crate) struct House {
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) owner: Scope,
+    /// Gone with the house.
+    _database: Option<Database>,
     _folder: TempDir,
 }
 
 impl House {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::connect(&Location::Sqlite(folder.path().join("weft.db")))
-            .await
-            .unwrap();
+        let (location, database) = match Chosen::from_environment() {
+            Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
+            Chosen::Postgres(cluster) => {
+                let database = Database::create(&cluster).await.unwrap();
+                (
+                    Location::Postgres(database.url().to_owned()),
+                    Some(database),
+                )
+            }
+        };
+        let db = Db::connect(&location).await.unwrap();
         migration::migrate(db.system(SYSTEM)).await.unwrap();
         let clock = Arc::new(ManualClock::new(
             DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
@@ -76,6 +87,7 @@ impl House {
             engine,
             clock,
             owner,
+            _database: database,
             _folder: folder,
         };
         house.add_tenant(house.owner.tenant()).await;

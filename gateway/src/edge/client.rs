@@ -236,7 +236,6 @@ impl Given {
     pub(super) fn credentials(
         self,
         client: Client,
-        request_id: String,
         transport: Transport,
     ) -> Result<Credentials, Refused> {
         let bearer = match &self.authorization {
@@ -274,7 +273,6 @@ impl Given {
             tenant,
             on_behalf_of,
             client,
-            request_id,
             transport,
         })
     }
@@ -361,11 +359,7 @@ mod tests {
     fn credentials() {
         let client = Client::of(&HeaderMap::new(), "127.0.0.1:1".parse().unwrap(), &[], true);
         let read = |pairs: &[(&'static str, &str)]| {
-            Given::in_headers(&headers(pairs))?.credentials(
-                client.clone(),
-                "r".to_owned(),
-                Transport::Http,
-            )
+            Given::in_headers(&headers(pairs))?.credentials(client.clone(), Transport::Http)
         };
         let both = read(&[
             ("authorization", "bearer abc"),

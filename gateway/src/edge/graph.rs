@@ -95,8 +95,6 @@ pub struct Credentials {
     pub on_behalf_of: Option<String>,
     /// From where.
     pub client: Client,
-    /// To quote in errors and logs: `[A-Za-z0-9-]{1,64}`.
-    pub request_id: String,
     /// Which way.
     pub transport: Transport,
 }

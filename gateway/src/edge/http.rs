@@ -455,7 +455,7 @@ async fn one_request<G: Graph>(
         return Ok(respond(Answer::refused(refused, id)));
     }
     let caller = graph
-        .authenticate(given.credentials(client, id.to_owned(), Transport::Http)?)
+        .authenticate(given.credentials(client, Transport::Http)?)
         .await?;
     let response = edge.execute(graph, &caller, operation).await;
     Ok(respond(Answer::of(response, id)))

@@ -21,6 +21,8 @@ mod tests;
 
 pub use client::counted_as;
 pub use graph::{Client, Credentials, Graph, Operation, Transport};
-pub use http::{Edge, Settings, Times};
-pub use listen::{ListenError, Listener, serve};
+#[cfg(test)]
+pub use http::Times;
+pub use http::{Edge, Settings};
+pub use listen::{Listener, serve};
 pub use refused::{Code, Refused};

@@ -66,7 +66,7 @@ async fn a_level_is_one_batch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_side_by_side_do_not_split_batches() {
     let requests = (0..64).map(|_| {
-        task::spawn(async {
+        spawn(async {
             let gate = Gate::new();
             let (relation, batches) = relation(&gate);
             let found = quiesce(gate, two_levels(&relation, 0..500)).await;
@@ -162,7 +162,7 @@ async fn loads_of_spawned_tasks_go_out() {
     for key in 0..200 {
         let relation = relation.clone();
         let found = quiesce(gate.clone(), async move {
-            task::spawn(async move { relation.load(key).await }).await
+            spawn(async move { relation.load(key).await }).await
         });
         assert_eq!(found.await.unwrap(), Ok(Some(key + 1_000)));
     }
@@ -192,9 +192,9 @@ async fn a_cancelled_request_loses_neither_its_statement_nor_loads_that_live_on(
     let mut elsewhere = None;
     let request = quiesce(gate, async {
         let (one, two) = (relation.clone(), relation.clone());
-        let under_way = task::spawn(async move { one.load(1).await });
+        let under_way = spawn(async move { one.load(1).await });
         begun.notified().await;
-        let waiting = task::spawn(async move { two.load(2).await });
+        let waiting = spawn(async move { two.load(2).await });
         task::yield_now().await;
         elsewhere = Some((under_way, waiting));
     });

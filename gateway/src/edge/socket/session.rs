@@ -248,11 +248,7 @@ impl<G: Graph> Session<G> {
 
     // by `&mut`, since a session is held by one task only and `ended` is not `Sync`
     async fn authenticate(&mut self, given: Given) -> Result<G::Caller, Refused> {
-        let credentials = given.credentials(
-            self.client.clone(),
-            self.request_id.clone(),
-            Transport::WebSocket,
-        )?;
+        let credentials = given.credentials(self.client.clone(), Transport::WebSocket)?;
         let limit = self.edge.limits().query_timeout;
         let caller = timeout(limit, self.graph.authenticate(credentials)).await;
         caller.unwrap_or_else(|_| Err(Refused::new(Code::Timeout, "sign-in took too long")))

@@ -93,7 +93,7 @@ fn arguments() -> Result<Arguments> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--postgres" => {
-                given.postgres = Some(words.next().context("--postgres takes an address")?)
+                given.postgres = Some(words.next().context("--postgres takes an address")?);
             }
             "--quick" => given.sizes = QUICK,
             _ => bail!("usage: bench [--postgres URL] [--quick]"),
@@ -262,7 +262,7 @@ impl Watched {
             let event = self.next().await?;
             match event["__typename"].as_str().unwrap_or_default() {
                 "MessageCompleted" if event["message"]["role"] == "ASSISTANT" => {
-                    said = text(&event["message"]["text"])
+                    said = text(&event["message"]["text"]);
                 }
                 "RunCompleted" => return Ok(said),
                 "RunFailed" | "RunCancelled" => bail!("a run did not complete: {event}"),

@@ -1,0 +1,144 @@
+//! `weft serve`: from a configuration to a server that answers, and to its end.
+
+use std::{io::Write as _, net::SocketAddr};
+
+use adapters::tasks::Tasks;
+use axum::{Router, http::header, response::IntoResponse, routing::get};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    edge::{self, Edge, Listener, Settings},
+    wiring::{App, Ground},
+};
+
+/// Told by the system to end.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.0.recv() => "SIGTERM",
+            _ = self.1.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; a second one ends it at once.
+///
+/// # Errors
+/// It can't start: one line that names the setting.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut signals = Signals(
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let ground = Ground::take(&config)?;
+    let listener = Listener::bind("listen", &config.listen).await?;
+    let address = listener.address();
+    let edge = Edge::new(Settings::new(&config, address));
+    let end = CancellationToken::new();
+    // From here on `/health` answers, and everything else: not yet.
+    let serving = edge::serve(
+        listener,
+        edge.clone(),
+        pages(&config),
+        end.clone().cancelled_owned(),
+    );
+    let served = Tasks::new().spawn("the server", serving);
+
+    let app = tokio::select! {
+        app = App::new(&config, &ground, address) => app?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending before it began");
+            return Ok(());
+        }
+    };
+    if config.roles.api {
+        edge.open(app.graph(&config, address));
+    }
+    ground.folder.write_address(address)?;
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(%address, ms, version = env!("CARGO_PKG_VERSION"), "serving");
+    welcome(&config, &app, address).await?;
+
+    let name = signals.next().await;
+    tracing::info!(signal = name, "ending");
+    let ending = async {
+        // Clients are told to come back elsewhere, or later; what they asked for goes on meanwhile, for as long as that may take.
+        end.cancel();
+        let ((), served) = tokio::join!(app.engine.close(), served);
+        if let Err(error) = served {
+            tracing::error!(%error, "the server ended badly");
+        }
+        app.close().await;
+        ground.folder.remove_address();
+    };
+    tokio::select! {
+        () = ending => tracing::info!("ended"),
+        name = signals.next() => tracing::warn!(signal = name, "ending at once"),
+    }
+    Ok(())
+}
+
+/// What is served besides the graph.
+fn pages(config: &Config) -> Router {
+    let mut pages = Router::new();
+    if config.introspection {
+        let sdl = schema::sdl();
+        pages = pages.route(
+            "/schema.graphql",
+            get(async move || {
+                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], sdl).into_response()
+            }),
+        );
+    }
+    pages
+}
+
+/// Says where it is and what to do next.
+async fn welcome(config: &Config, app: &App, address: SocketAddr) -> anyhow::Result<()> {
+    let base = match &config.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("http://{}", reachable(address)),
+    };
+    let mut text = format!("Weft {} is at {base}\n", env!("CARGO_PKG_VERSION"));
+    if app.authority.needs_setup().await? {
+        // Whoever stands at the machine needs no token, unless others could seem to.
+        let at_the_machine = address.ip().is_loopback()
+            && config.public_url.is_none()
+            && config.trusted_proxies.is_empty();
+        let mut first = serde_json::json!({"email": "you@example.com", "password": "CHOOSE-ONE", "name": "You", "tenantName": "Your team"});
+        if !at_the_machine {
+            first["token"] = app.authority.setup_token().expose().into();
+        }
+        let query = "mutation($input: SetUpInput!) { setUp(input: $input) { accessToken errors { message path } } }";
+        let body = serde_json::json!({"query": query, "variables": {"input": first}});
+        text += &format!(
+            "\nMake the first user, with a password of your own; the answer's accessToken is then the header `Authorization: Bearer …`:\n\n  \
+             curl {base}/graphql -H 'Content-Type: application/json' -d '{body}'\n\n"
+        );
+    }
+    text += &format!(
+        "The graph is at {base}/graphql, its schema at {base}/schema.graphql. Settings: `weft config`. Stop it by Ctrl-C.\n"
+    );
+    // Nobody may be there to read it.
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}
+
+/// An address that a client on this machine can call.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
+    }
+}

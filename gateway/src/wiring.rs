@@ -1,0 +1,354 @@
+//! The parts of the program, each made of those before it. The only place where implementations meet traits.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use adapters::{
+    clock::SystemClock,
+    outbound::{Outbound, OutboundConfig, OutboundError},
+    sealing::{Keyring, Secret},
+    tasks::Tasks,
+};
+use auth::{AuthConfig, Authority};
+use engine::{Engine, EngineOptions, models::OperatorEnvironment};
+use entities::{CommandError, Db, DbErr, SystemScope, db::Location};
+use events::{Log, LogError, LogOptions};
+use providers::Providers;
+use resolvers::{FirstContent, Seed, service::ServiceLimits};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, postgres::PgConnectOptions};
+use url::Url;
+
+use crate::{
+    config::{Config, Limits},
+    data_dir::{DataDir, FolderError, Lock},
+    graph::{AppGraph, Reached},
+};
+
+const SCOPE: SystemScope = SystemScope::of("starting the program");
+
+/// Why the program can't start, in one line that names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum WiringError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// There is no database to use.
+    #[error("setting `database_url`: can't use the database: {0}")]
+    Database(#[from] DbErr),
+    /// The server doesn't let us in.
+    #[error("setting `database_url`: can't reach the database: {0}")]
+    Unreachable(String),
+    /// A database in memory would be another one for each connection.
+    #[error("setting `database_url`: `sqlite:` needs the path of a file")]
+    NoFile,
+    /// The log can't be used.
+    #[error("setting `database_url`: {0}")]
+    Log(#[source] LogError),
+    /// Something in the database was sealed by another key.
+    #[error("setting `secret_key`: it is not the key that this database was sealed with")]
+    Key,
+    /// The proxy can't be one.
+    #[error("setting `outbound_proxy`: {0}")]
+    Outbound(#[from] OutboundError),
+}
+
+impl From<LogError> for WiringError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Database(error) => Self::Database(error),
+            LogError::NotDurable => Self::Log(error),
+        }
+    }
+}
+
+/// What can't be made twice: the data folder and the key.
+#[derive(Debug)]
+pub struct Ground {
+    /// The data folder.
+    pub folder: DataDir,
+    /// Seals secrets.
+    pub keyring: Keyring,
+    location: Location,
+    _lock: Option<Lock>,
+}
+
+impl Ground {
+    /// Takes the data folder, for this process alone where the database is in it.
+    ///
+    /// # Errors
+    /// Of the folder.
+    pub fn take(config: &Config) -> Result<Self, WiringError> {
+        let folder = DataDir::open(&config.data_dir)?;
+        let location = location(config, &folder)?;
+        let lock = match location {
+            Location::Sqlite(_) => Some(folder.lock()?),
+            Location::Postgres(_) => None,
+        };
+        let key = match &config.secret_key {
+            Some(key) => *key.expose(),
+            None => folder.secret_key(|| {
+                let mut bytes = [0; 32];
+                SystemClock::shared().random(&mut bytes);
+                bytes
+            })?,
+        };
+        let previous = config.secret_key_previous.as_ref().map(|key| *key.expose());
+        Ok(Self {
+            folder,
+            keyring: Keyring::new(key, previous),
+            location,
+            _lock: lock,
+        })
+    }
+
+    /// Connects to the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// It can't be reached or changed.
+    pub async fn database(&self) -> Result<Db, WiringError> {
+        if let Location::Postgres(url) = &self.location {
+            reach(url).await?;
+        }
+        let db = Db::connect(&self.location).await?;
+        migration::migrate(db.system(SCOPE)).await?;
+        Ok(db)
+    }
+}
+
+/// Opens one connection and closes it: a pool would only say that none came in time, not why.
+async fn reach(url: &str) -> Result<(), WiringError> {
+    let failed = |error: sqlx::Error| WiringError::Unreachable(error.to_string());
+    let options = PgConnectOptions::from_str(url).map_err(failed)?;
+    let connecting = tokio::time::timeout(REACH, options.connect());
+    let connection = connecting
+        .await
+        .map_err(|_| WiringError::Unreachable("no answer within five seconds".to_owned()))?;
+    connection.map_err(failed)?.close().await.map_err(failed)
+}
+
+/// How long a server may take to answer at the start.
+const REACH: Duration = Duration::from_secs(5);
+
+fn location(config: &Config, folder: &DataDir) -> Result<Location, WiringError> {
+    let Some(url) = config
+        .database_url
+        .as_ref()
+        .map(crate::config::Secret::expose)
+    else {
+        return Ok(Location::Sqlite(folder.file("weft.db")));
+    };
+    match url.strip_prefix("sqlite:") {
+        None => Ok(Location::Postgres(url.to_owned())),
+        Some(path) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.starts_with(':') {
+                return Err(WiringError::NoFile);
+            }
+            Ok(Location::Sqlite(path.into()))
+        }
+    }
+}
+
+/// The running program.
+pub struct App {
+    /// The database.
+    pub db: Db,
+    /// The log.
+    pub log: Log,
+    /// Who may do what.
+    pub authority: Authority,
+    /// What carries runs.
+    pub engine: Engine,
+    /// What a shutdown waits for before the log is closed, and after.
+    tasks: Tasks,
+    log_tasks: Tasks,
+}
+
+impl App {
+    /// Makes all of it; nothing is served before [`App::graph`] is given to the edge. `address` is where the server listens.
+    ///
+    /// # Errors
+    /// See [`WiringError`].
+    pub async fn new(
+        config: &Config,
+        ground: &Ground,
+        address: SocketAddr,
+    ) -> Result<Self, WiringError> {
+        let db = ground.database().await?;
+        let clock = SystemClock::shared();
+        let (tasks, log_tasks) = (Tasks::new(), Tasks::new());
+        let log = Log::start(
+            db.clone(),
+            clock.clone(),
+            log_tasks.clone(),
+            LogOptions {
+                min_gap: config.log.min_gap,
+            },
+        )
+        .await?;
+        let auth = AuthConfig {
+            issuer: match &config.public_url {
+                Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+                None => format!("weft:{}", log.installation()),
+            },
+            setup_token: config
+                .setup_token
+                .as_ref()
+                .map(|token| Secret::new(token.expose())),
+        };
+        let authority = Authority::new(
+            db.clone(),
+            log.clone(),
+            ground.keyring.clone(),
+            clock,
+            &tasks,
+            auth,
+        );
+        // Opens what the key has sealed, and makes it where there is nothing yet.
+        match authority.jwks().await {
+            Ok(_) => {}
+            Err(CommandError::Database(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "the key does not fit");
+                return Err(WiringError::Key);
+            }
+        }
+        let outbound = Outbound::new(outbound(config, address).await)?;
+        let providers = Providers::new(outbound.clone(), log.clock().clone());
+        let options = EngineOptions {
+            slots: config.limits.max_concurrent_runs,
+            works: config.roles.worker,
+            max_message_chars: config.limits.max_message_chars,
+        };
+        let engine = Engine::new(
+            log.clone(),
+            ground.keyring.clone(),
+            providers,
+            outbound,
+            authority.clone(),
+            options,
+        );
+        engine.start().await?;
+        Ok(Self {
+            db,
+            log,
+            authority,
+            engine,
+            tasks,
+            log_tasks,
+        })
+    }
+
+    /// The graph that answers, for a server that listens at `address`.
+    pub fn graph(&self, config: &Config, address: SocketAddr) -> AppGraph {
+        let mut builder = schema::build()
+            .data(self.authority.clone())
+            .data(self.engine.clone())
+            .data(first_content(self.engine.clone()))
+            .data(limits(&config.limits));
+        if !config.introspection {
+            builder = builder.disable_introspection();
+        }
+        let reached = Reached {
+            listener_loopback: address.ip().is_loopback(),
+            public_url_or_proxies_set: config.public_url.is_some()
+                || !config.trusted_proxies.is_empty(),
+        };
+        AppGraph::new(
+            builder.finish(),
+            self.db.clone(),
+            self.authority.clone(),
+            reached,
+        )
+    }
+
+    /// Ends what runs, in the order in which the one needs the other, and closes the database. The edge has ended before.
+    pub async fn close(self) {
+        let in_time = self.tasks.close(END).await;
+        if let Err(error) = self.log.close().await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the log could not be closed in order"
+            );
+        }
+        if !(self.log_tasks.close(END).await && in_time) {
+            tracing::warn!("tasks are cut that did not end in time");
+        }
+        self.db.close().await;
+    }
+}
+
+/// How long tasks may take to end once they are told to.
+const END: Duration = Duration::from_secs(5);
+
+/// The models that a new installation begins with: the built-in one, and one that the environment gives.
+fn first_content(engine: Engine) -> FirstContent {
+    FirstContent(Box::new(move || {
+        let engine = engine.clone();
+        Box::pin(async move {
+            let environment = OperatorEnvironment::read(|name| std::env::var(name).ok());
+            let found = engine.find_operator_model(&environment).await;
+            let seed: Seed = Box::new(move |tx, scope| {
+                Box::pin(async move { engine.seed_models(tx, scope, found).await })
+            });
+            seed
+        })
+    }))
+}
+
+/// Where the guarded client may go. Our own listener and backends are out of bounds, whatever is allowed.
+async fn outbound(config: &Config, address: SocketAddr) -> OutboundConfig {
+    let mut own_backends = vec![address];
+    for url in [&config.database_url, &config.redis_url, &config.search_url]
+        .into_iter()
+        .flatten()
+    {
+        let Ok(url) = Url::parse(url.expose()) else {
+            continue;
+        };
+        let port = url.port_or_known_default().or(match url.scheme() {
+            "postgres" | "postgresql" => Some(5432),
+            "redis" | "rediss" => Some(6379),
+            _ => None,
+        });
+        if let (Some(host), Some(port)) = (url.host_str(), port) {
+            let host = host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned();
+            own_backends.extend(
+                tokio::net::lookup_host((host, port))
+                    .await
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+    }
+    OutboundConfig {
+        allow: config.outbound_allow.clone(),
+        allow_tools: config.outbound_allow_tools.clone(),
+        own_backends,
+        proxy: config
+            .outbound_proxy
+            .as_ref()
+            .and_then(|url| Url::parse(url.expose()).ok()),
+    }
+}
+
+/// As clients read them.
+fn limits(limits: &Limits) -> ServiceLimits {
+    let int = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let ms = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    ServiceLimits {
+        max_depth: int(limits.max_depth),
+        max_complexity: int(limits.max_complexity),
+        max_aliases: int(limits.max_aliases),
+        max_page_size: int(limits.max_page_size),
+        max_document_bytes: int(limits.max_document_bytes),
+        max_request_bytes: int(limits.max_request_bytes),
+        query_timeout_ms: ms(limits.query_timeout),
+        mutation_timeout_ms: ms(limits.mutation_timeout),
+        max_subscriptions_per_connection: int(limits.max_subscriptions_per_connection),
+        max_connections_per_user: int(limits.max_connections_per_user),
+        max_message_chars: int(limits.max_message_chars),
+    }
+}

@@ -1,0 +1,216 @@
+//! Conversations, as whoever asks may see them: his own, with the right to have any.
+
+use std::{collections::HashMap, sync::Arc};
+
+use entities::{
+    AgentId, ConversationId, Permission, Scope, conversation, each,
+    page::{self, Page, Rows, paged},
+    query::*,
+};
+
+use crate::{
+    LoadError, Reader, Relation, Source,
+    listing::{Listing, by_listing, dealt},
+};
+
+/// Which conversations a list has; what is left out is no condition.
+#[derive(Debug, Clone, Default)]
+pub struct ConversationFilter {
+    /// The agent that answers in it.
+    pub agent: Option<AgentId>,
+    /// Whether it was put aside.
+    pub is_archived: Option<bool>,
+    /// Whether a run is under way or waits in it.
+    pub is_busy: Option<bool>,
+}
+
+/// In which order, and so by which columns a place in the list is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConversationOrder {
+    /// `last_activity_at, id`, descending.
+    RecentlyActive,
+    /// `created_at, id`, descending.
+    Newest,
+    /// `1 where there is no title else 0, title, id`, ascending.
+    Title,
+}
+
+/// Whoever asks, if he may have conversations.
+pub(crate) fn talker(source: &Source) -> Option<&Scope> {
+    source
+        .scope()
+        .filter(|scope| scope.may(Permission::ConversationsUse))
+}
+
+/// The conversation of this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConversationOf(pub ConversationId);
+
+impl Relation for ConversationOf {
+    type Value = Arc<conversation::Model>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = talker(&source) else {
+            return Ok(HashMap::new());
+        };
+        let select = conversation::Entity::seen(scope)
+            .filter(conversation::Column::Id.is_in(keys.iter().map(|key| key.0)));
+        let rows = select.all(&**source.tx().await?).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (Self(row.id), Arc::new(row)))
+            .collect())
+    }
+}
+
+/// The number that the log of a conversation stands at, in the view that the rest is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HeadOf(pub ConversationId);
+
+impl Relation for HeadOf {
+    type Value = i64;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let streams: Vec<_> = keys.iter().map(|key| key.0.0).collect();
+        let heads = events::read::heads(&**source.tx().await?, &streams).await?;
+        Ok(heads
+            .into_iter()
+            .map(|(stream, head)| (Self(ConversationId(stream)), head))
+            .collect())
+    }
+}
+
+/// A page of the conversations in which an agent answers, most recently active first: `last_activity_at, id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConversationsWith {
+    /// The agent.
+    pub agent: AgentId,
+    /// Which page.
+    pub listing: Listing<()>,
+}
+
+impl Relation for ConversationsWith {
+    type Value = Rows<Arc<conversation::Model>>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = talker(&source) else {
+            return Ok(HashMap::new());
+        };
+        let mut found = HashMap::with_capacity(keys.len());
+        for (listing, keys) in by_listing(keys, |key| &key.listing) {
+            let select = conversation::Entity::seen(scope)
+                .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.agent)));
+            let of = conversation::Column::AgentId;
+            let order_by = RECENTLY_ACTIVE;
+            let tx = source.tx().await?;
+            let rows = each::pages(select, of, &order_by, true, listing.page(), &**tx).await?;
+            found.extend(dealt(listing.page(), keys, rows, |row| {
+                Some(Self {
+                    agent: row.agent_id?,
+                    listing: listing.clone(),
+                })
+            }));
+        }
+        Ok(found)
+    }
+}
+
+/// How many conversations an agent answers in, if any; `None` for more than [`page::COUNTED`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConversationCountWith(pub AgentId);
+
+impl Relation for ConversationCountWith {
+    type Value = Option<u64>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = talker(&source) else {
+            return Ok(HashMap::new());
+        };
+        let select = conversation::Entity::seen(scope)
+            .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.0)));
+        let tx = source.tx().await?;
+        let counts = each::counts(select, conversation::Column::AgentId, &**tx).await?;
+        Ok(counts
+            .into_iter()
+            .map(|(agent, count)| (Self(agent), count))
+            .collect())
+    }
+}
+
+const RECENTLY_ACTIVE: [conversation::Column; 2] = [
+    conversation::Column::LastActivityAt,
+    conversation::Column::Id,
+];
+const NEWEST: [conversation::Column; 2] =
+    [conversation::Column::CreatedAt, conversation::Column::Id];
+
+fn filtered(source: &Source, filter: &ConversationFilter) -> Option<Select<conversation::Entity>> {
+    let scope = talker(source)?;
+    let mut select = conversation::Entity::seen(scope);
+    if let Some(agent) = filter.agent {
+        select = select.filter(conversation::Column::AgentId.eq(agent));
+    }
+    if let Some(is_archived) = filter.is_archived {
+        select = select.filter(conversation::Column::IsArchived.eq(is_archived));
+    }
+    if let Some(is_busy) = filter.is_busy {
+        select = conversation::Entity::busy(select, scope, is_busy);
+    }
+    Some(select)
+}
+
+impl Reader {
+    /// The conversations that pass the filter, in this order.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn conversations(
+        &self,
+        filter: ConversationFilter,
+        order: ConversationOrder,
+        page: Page,
+    ) -> Result<Rows<Arc<conversation::Model>>, LoadError> {
+        self.run(move |source| async move {
+            let Some(select) = filtered(&source, &filter) else {
+                return Ok(page.cut(Vec::new()));
+            };
+            let select = match order {
+                ConversationOrder::RecentlyActive => paged(select, &RECENTLY_ACTIVE, true, &page),
+                ConversationOrder::Newest => paged(select, &NEWEST, true, &page),
+                ConversationOrder::Title => conversation::Entity::by_title(select, &page),
+            };
+            let rows = select.all(&**source.tx().await?).await?;
+            Ok(page.cut(rows.into_iter().map(Arc::new).collect()))
+        })
+        .await
+    }
+
+    /// How many those are; `None` for more than [`page::COUNTED`].
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn count_conversations(
+        &self,
+        filter: ConversationFilter,
+    ) -> Result<Option<u64>, LoadError> {
+        self.run(move |source| async move {
+            let Some(select) = filtered(&source, &filter) else {
+                return Ok(Some(0));
+            };
+            Ok(page::count(select, &**source.tx().await?).await?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,194 @@
+//! Users, memberships, tenants and API keys, as whoever asks may see them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use entities::{
+    ApiKeyId, MembershipId, Permission, TenantId, UserId, api_key, membership,
+    page::{Page, Rows, paged},
+    people,
+    query::*,
+    tenant, user,
+};
+
+use crate::{LoadError, Reader, Relation, Source};
+
+/// A user as a tenant sees him: the account, and his membership there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The account.
+    pub user: user::Model,
+    /// That it belongs to the tenant, or once did.
+    pub membership: membership::Model,
+}
+
+/// A membership with both its ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Belonging {
+    /// The user and the membership.
+    pub member: Arc<Member>,
+    /// The tenant.
+    pub tenant: Arc<tenant::Model>,
+}
+
+/// The user of this id in the tenant; those whose membership has ended are there, too, for what they wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemberOf(pub UserId);
+
+impl Relation for MemberOf {
+    type Value = Arc<Member>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let users = keys.iter().map(|key| key.0).collect();
+        let rows = people::members(scope, &**source.tx().await?, users).await?;
+        let found = rows
+            .into_iter()
+            .map(|(membership, user)| (Self(user.id), Arc::new(Member { user, membership })));
+        Ok(found.collect())
+    }
+}
+
+/// The membership of this id: one's own, wherever it is; those of others in this tenant with MEMBERS_MANAGE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BelongingOf(pub MembershipId);
+
+impl Relation for BelongingOf {
+    type Value = Arc<Belonging>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let ids = keys.iter().map(|key| key.0).collect();
+        let others = scope.may(Permission::MembersManage);
+        let rows = people::memberships(scope, &**source.tx().await?, ids, others).await?;
+        Ok(rows
+            .into_iter()
+            .map(|found| (Self(found.0.id), Arc::new(Belonging::of(found))))
+            .collect())
+    }
+}
+
+impl Belonging {
+    fn of((membership, user, tenant): (membership::Model, user::Model, tenant::Model)) -> Self {
+        Self {
+            member: Arc::new(Member { user, membership }),
+            tenant: Arc::new(tenant),
+        }
+    }
+}
+
+/// The tenant of this id: the one that is asked in, or another that the user belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TenantOf(pub TenantId);
+
+impl Relation for TenantOf {
+    type Value = Arc<tenant::Model>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let ids = keys.iter().map(|key| key.0).collect();
+        let rows = people::tenants(scope, &**source.tx().await?, ids).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (Self(row.id), Arc::new(row)))
+            .collect())
+    }
+}
+
+/// The API key of this id in the tenant: one's own, or anybody's with MEMBERS_MANAGE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ApiKeyOf(pub ApiKeyId);
+
+impl Relation for ApiKeyOf {
+    type Value = Arc<api_key::Model>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let mut select = api_key::Entity::in_tenant(scope)
+            .filter(api_key::Column::Id.is_in(keys.iter().map(|key| key.0)));
+        if !scope.may(Permission::MembersManage) {
+            select = select.filter(api_key::Column::UserId.eq(scope.user()));
+        }
+        let rows = select.all(&**source.tx().await?).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (Self(row.id), Arc::new(row)))
+            .collect())
+    }
+}
+
+impl Reader {
+    /// Every tenant that the user may act in, with his membership there: the one that was joined first comes first. Empty
+    /// without a credential.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn memberships_of_asker(&self) -> Result<Vec<Belonging>, LoadError> {
+        self.run(|source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(Vec::new());
+            };
+            let rows = people::memberships_of_asker(scope, &**source.tx().await?).await?;
+            Ok(rows.into_iter().map(Belonging::of).collect())
+        })
+        .await
+    }
+
+    /// The API keys of whoever asks, in this tenant, newest first: `created_at, id` is the order.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn api_keys_of_asker(&self, page: Page) -> Result<Rows<api_key::Model>, LoadError> {
+        self.run(|source| async move {
+            let Some(select) = own_keys(&source) else {
+                return Ok(page.cut(Vec::new()));
+            };
+            let select = paged(
+                select,
+                &[api_key::Column::CreatedAt, api_key::Column::Id],
+                true,
+                &page,
+            );
+            Ok(page.cut(select.all(&**source.tx().await?).await?))
+        })
+        .await
+    }
+
+    /// How many those are; `None` for more than [`entities::page::COUNTED`].
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn count_api_keys_of_asker(&self) -> Result<Option<u64>, LoadError> {
+        self.run(|source| async move {
+            let Some(select) = own_keys(&source) else {
+                return Ok(Some(0));
+            };
+            Ok(entities::page::count(select, &**source.tx().await?).await?)
+        })
+        .await
+    }
+}
+
+fn own_keys(source: &Source) -> Option<Select<api_key::Entity>> {
+    let scope = source.scope()?;
+    Some(api_key::Entity::in_tenant(scope).filter(api_key::Column::UserId.eq(scope.user())))
+}

@@ -1,0 +1,18 @@
+//! Batched reads for one request in one tenant.
+//!
+//! A [`Reader`] belongs to one request and to whoever asks it. It answers rows; the graph wraps them. What it reads is of one
+//! moment, and what is asked for side by side goes out as one statement for each relation, see [`quiesce`]. One file for each
+//! domain names its relations (`UserOf`) and its lists.
+
+pub mod agents;
+pub mod conversations;
+pub mod identity;
+pub mod listing;
+mod matching;
+pub mod messages;
+pub mod models;
+pub mod quiesce;
+mod reader;
+pub mod runs;
+
+pub use reader::{LoadError, Reader, Relation, Source};

@@ -1,0 +1,230 @@
+//! Models, as whoever asks may see them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use entities::{
+    Access, ModelId, ModelKind, ModelProvider, Role, Scope, Visibility, llm_model, model_fallback,
+    page::{self, Page, Rows, paged},
+    query::*,
+};
+
+use crate::{LoadError, Reader, Relation, Source, matching::holding};
+
+/// A model, and how far whoever asks may go with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenModel {
+    /// The model.
+    pub row: llm_model::Model,
+    /// USE of a deleted one: what used it shows its name.
+    pub access: Access,
+}
+
+impl SeenModel {
+    fn of(scope: &Scope, row: llm_model::Model) -> Option<Self> {
+        let access = scope.access(row.owner_id, row.visibility)?;
+        let access = if row.deleted_at.is_none() {
+            access
+        } else {
+            Access::Use
+        };
+        Some(Self { row, access })
+    }
+
+    /// Whether it can be used any more.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.row.deleted_at.is_none()
+    }
+}
+
+/// The model of this id, deleted ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModelOf(pub ModelId);
+
+impl Relation for ModelOf {
+    type Value = Arc<SeenModel>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let select = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Id.is_in(keys.iter().map(|key| key.0)));
+        let rows = select.all(&**source.tx().await?).await?;
+        let seen = rows.into_iter().filter_map(|row| SeenModel::of(scope, row));
+        Ok(seen
+            .map(|seen| (Self(seen.row.id), Arc::new(seen)))
+            .collect())
+    }
+}
+
+/// The models that are tried after this one, in order; those that whoever asks does not see are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FallbacksOf(pub ModelId);
+
+impl Relation for FallbacksOf {
+    type Value = Arc<Vec<Arc<SeenModel>>>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let tx = &**source.tx().await?;
+        let places = model_fallback::Entity::in_tenant(scope)
+            .filter(model_fallback::Column::ModelId.is_in(keys.iter().map(|key| key.0)))
+            .order_by_asc(model_fallback::Column::ModelId)
+            .order_by_asc(model_fallback::Column::Position)
+            .all(tx)
+            .await?;
+        if places.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Id.is_in(places.iter().map(|place| place.fallback_id)))
+            .filter(llm_model::Column::DeletedAt.is_null())
+            .all(tx)
+            .await?;
+        let seen = rows.into_iter().filter_map(|row| SeenModel::of(scope, row));
+        let seen: HashMap<ModelId, Arc<SeenModel>> =
+            seen.map(|seen| (seen.row.id, Arc::new(seen))).collect();
+        let mut lists: HashMap<Self, Vec<Arc<SeenModel>>> = HashMap::new();
+        for place in places {
+            if let Some(model) = seen.get(&place.fallback_id) {
+                lists
+                    .entry(Self(place.model_id))
+                    .or_default()
+                    .push(model.clone());
+            }
+        }
+        Ok(lists
+            .into_iter()
+            .map(|(key, list)| (key, Arc::new(list)))
+            .collect())
+    }
+}
+
+/// Which models a list has; what is left out is no condition.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFilter {
+    /// What it does: one of these.
+    pub kinds: Option<Vec<ModelKind>>,
+    /// Whose wire it speaks: one of these.
+    pub providers: Option<Vec<ModelProvider>>,
+    /// Held by its name, its slug or the provider's name for it, whatever the case.
+    pub query: Option<String>,
+}
+
+impl Reader {
+    /// The model of this slug.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn model_by_slug(&self, slug: String) -> Result<Option<Arc<SeenModel>>, LoadError> {
+        self.run(|source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(None);
+            };
+            let select = seen(scope).filter(llm_model::Column::Slug.eq(slug));
+            let row = select.one(&**source.tx().await?).await?;
+            Ok(row.and_then(|row| SeenModel::of(scope, row)).map(Arc::new))
+        })
+        .await
+    }
+
+    /// The models that are not deleted: `name, id` is the order.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn models(
+        &self,
+        page: Page,
+        filter: ModelFilter,
+    ) -> Result<Rows<Arc<SeenModel>>, LoadError> {
+        self.run(|source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(page.cut(Vec::new()));
+            };
+            let select = listed(&source, scope, filter).await?;
+            let select = paged(
+                select,
+                &[llm_model::Column::Name, llm_model::Column::Id],
+                false,
+                &page,
+            );
+            let rows = select.all(&**source.tx().await?).await?;
+            Ok(page.cut(
+                rows.into_iter()
+                    .filter_map(|row| SeenModel::of(scope, row))
+                    .map(Arc::new)
+                    .collect(),
+            ))
+        })
+        .await
+    }
+
+    /// How many those are; `None` for more than [`page::COUNTED`].
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn count_models(&self, filter: ModelFilter) -> Result<Option<u64>, LoadError> {
+        self.run(|source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(Some(0));
+            };
+            let select = listed(&source, scope, filter).await?;
+            Ok(page::count(select, &**source.tx().await?).await?)
+        })
+        .await
+    }
+}
+
+async fn listed(
+    source: &Source,
+    scope: &Scope,
+    filter: ModelFilter,
+) -> Result<Select<llm_model::Entity>, LoadError> {
+    let mut select = seen(scope);
+    if let Some(kinds) = filter.kinds {
+        select = select.filter(llm_model::Column::Kind.is_in(kinds));
+    }
+    if let Some(providers) = filter.providers {
+        select = select.filter(llm_model::Column::Provider.is_in(providers));
+    }
+    if let Some(text) = filter.query {
+        let columns = [
+            llm_model::Column::Name,
+            llm_model::Column::Slug,
+            llm_model::Column::ModelName,
+        ];
+        select = select.filter(holding(source.tx().await?.backend(), &columns, &text));
+    }
+    Ok(select)
+}
+
+/// Those that are not deleted and that the scope gives any access to.
+fn seen(scope: &Scope) -> Select<llm_model::Entity> {
+    let there = llm_model::Entity::in_tenant(scope).filter(llm_model::Column::DeletedAt.is_null());
+    match covered(
+        scope,
+        llm_model::Column::OwnerId,
+        llm_model::Column::Visibility,
+    ) {
+        Some(covered) => there.filter(covered),
+        None => there,
+    }
+}
+
+/// [`Scope::access`] as a condition on rows, which lists and counts need; `None`: all of them.
+pub(crate) fn covered<C: ColumnTrait>(scope: &Scope, owner: C, visibility: C) -> Option<Condition> {
+    (scope.role() < Role::Admin).then(|| {
+        Condition::any()
+            .add(owner.eq(scope.user()))
+            .add(visibility.eq(Visibility::Tenant))
+    })
+}

@@ -1,0 +1,212 @@
+//! The reader of a request: its view of the database, who asks, and its relations.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use entities::{Db, DbErr, Scope, Snapshot, Tx};
+
+use crate::quiesce::{Batched, Gate, Key, LoadPanicked, Value, spawn};
+
+/// Why something could not be read. Each load of a batch that failed gets a clone.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// What the database says.
+    #[error("failed to read the database")]
+    Database(#[source] Arc<DbErr>),
+    /// A batch or a read ended without an answer.
+    #[error("failed to read")]
+    Panicked(#[from] LoadPanicked),
+}
+
+impl From<DbErr> for LoadError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(Arc::new(error))
+    }
+}
+
+/// What is loaded by key: the type of the key names the relation (`UserOf`), and what it answers for a key.
+///
+/// ```text
+/// impl Relation for ToolsOf {
+///     type Value = Arc<Vec<tool::Model>>;
+///     async fn fetch(source: Source, keys: Vec<Self>) -> Result<HashMap<Self, Self::Value>, LoadError> { … one statement … }
+/// }
+/// ```
+pub trait Relation: Key {
+    /// What a key has, cheap to clone.
+    type Value: Value;
+
+    /// Answers up to [`MAX_BATCH`](crate::quiesce::MAX_BATCH) keys, each there once, in a number of statements that does not
+    /// depend on how many they are. A key that is not in the answer has no value: there is none, or whoever asks may not know
+    /// of it.
+    fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> impl Future<Output = Result<HashMap<Self, Self::Value>, LoadError>> + Send;
+}
+
+/// What a read is made from: one view of the database, and who asks.
+#[derive(Clone)]
+pub struct Source {
+    snapshot: Snapshot,
+    scope: Option<Arc<Scope>>,
+}
+
+impl Source {
+    /// Who asks and where; `None` without a credential, for whom no tenant's row exists.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.scope.as_deref()
+    }
+
+    /// The view itself, for reads of other crates.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The read transaction, opened by the first read of the request.
+    ///
+    /// # Errors
+    /// The database can't be reached.
+    pub async fn tx(&self) -> Result<&Tx, LoadError> {
+        Ok(self.snapshot.tx().await?)
+    }
+}
+
+/// Reads for one request (or for one event of a subscription), in one tenant and of one moment. Clones are the same.
+#[derive(Clone)]
+pub struct Reader(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    gate: Arc<Gate>,
+    view: Mutex<View>,
+}
+
+/// What is exchanged by [`Reader::renew`].
+struct View {
+    source: Source,
+    /// By the type of the key: a [`Batched`] of it.
+    relations: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+}
+
+impl View {
+    fn new(db: &Db, scope: Option<Arc<Scope>>) -> Self {
+        Self {
+            source: Source {
+                snapshot: db.snapshot(),
+                scope,
+            },
+            relations: HashMap::new(),
+        }
+    }
+}
+
+impl Reader {
+    /// A reader for whoever has this scope; `None`: no credential. Opens nothing yet.
+    #[must_use]
+    pub fn new(db: &Db, scope: Option<Scope>) -> Self {
+        Self(Arc::new(Inner {
+            db: db.clone(),
+            gate: Gate::new(),
+            view: Mutex::new(View::new(db, scope.map(Arc::new))),
+        }))
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.0.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where its loads wait, for [`quiesce`](crate::quiesce::quiesce).
+    #[must_use]
+    pub fn gate(&self) -> Arc<Gate> {
+        self.0.gate.clone()
+    }
+
+    /// Who asks and where; `None` without a credential.
+    #[must_use]
+    pub fn scope(&self) -> Option<Arc<Scope>> {
+        self.view().source.scope.clone()
+    }
+
+    /// Looks anew from here on: another view of the database, nothing remembered. A mutation's payload then sees what the
+    /// command did, and each event of a subscription is of its own moment. Nothing is held of the view before, so who waits for
+    /// an event renews first.
+    pub fn renew(&self) {
+        let mut view = self.view();
+        let scope = view.source.scope.clone();
+        let before = std::mem::replace(&mut *view, View::new(&self.0.db, scope));
+        drop(view);
+        drop(before);
+    }
+
+    /// [`Reader::renew`], as another: whoever has just signed in.
+    pub fn renew_as(&self, scope: Scope) {
+        let before = std::mem::replace(
+            &mut *self.view(),
+            View::new(&self.0.db, Some(Arc::new(scope))),
+        );
+        drop(before);
+    }
+
+    /// The value of a key, if it has one. Loads that are waited for side by side go out together.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load<R: Relation>(&self, key: R) -> Result<Option<R::Value>, LoadError> {
+        self.relation::<R>().load(key).await
+    }
+
+    /// The values of those keys that have one.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load_many<R: Relation>(
+        &self,
+        keys: impl IntoIterator<Item = R>,
+    ) -> Result<HashMap<R, R::Value>, LoadError> {
+        self.relation::<R>().load_many(keys).await
+    }
+
+    fn relation<R: Relation>(&self) -> Batched<R, R::Value, LoadError> {
+        let mut view = self.view();
+        let source = view.source.clone();
+        let known = view.relations.entry(TypeId::of::<R>()).or_insert_with(|| {
+            let batched = Batched::new(&self.0.gate, move |keys: Vec<R>| {
+                Box::pin(R::fetch(source.clone(), keys))
+            });
+            Box::new(batched)
+        });
+        let known: &Batched<R, R::Value, LoadError> = known
+            .downcast_ref()
+            .expect("a relation is kept by the type of its key");
+        known.clone()
+    }
+
+    /// A read of its own: a page of a list, a count. It runs in a task, in the span of the request, so a request that is
+    /// cancelled never leaves the connection in the middle of a statement.
+    ///
+    /// # Errors
+    /// What `work` answers; [`LoadError::Panicked`] if it gave no answer.
+    pub async fn run<T, F, Fut>(&self, work: F) -> Result<T, LoadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Source) -> Fut,
+        Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
+    {
+        let source = self.view().source.clone();
+        let read = spawn(work(source)).await;
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, "a read ended without an answer");
+            Err(LoadPanicked.into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! What a resolver finds in its context: who asks, how the request came, and the parts of the program that answer.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use adapters::clock::SharedClock;
+use async_graphql::{Context, ID, Result};
+use auth::{Authority, Identity, RequestContext, SignedIn};
+use engine::Engine;
+use entities::{CommandError, Refusal, Scope, Tx};
+use futures_util::future::BoxFuture;
+use loaders::Reader;
+
+use crate::{
+    errors::{self, UserError},
+    service::ServiceLimits,
+};
+
+/// Who asks and how the request came; in the data of each request.
+#[derive(Debug)]
+pub struct Asking {
+    identity: Mutex<Option<Identity>>,
+    request: RequestContext,
+    by_post: bool,
+    signing_in: AtomicBool,
+}
+
+impl Asking {
+    /// For a request; `identity` is `None` without a credential. `by_post`: it came by HTTP, not over a socket.
+    #[must_use]
+    pub fn new(identity: Option<Identity>, request: RequestContext, by_post: bool) -> Self {
+        Self {
+            identity: Mutex::new(identity),
+            request,
+            by_post,
+            signing_in: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Writes what a new installation begins with, within the transaction that makes it.
+pub type Seed =
+    Box<dyn for<'c> FnOnce(&'c Tx, &'c Scope) -> BoxFuture<'c, Result<(), CommandError>> + Send>;
+
+/// Finds out what a new installation begins with, before there is a transaction; in the data of the schema.
+pub struct FirstContent(pub Box<dyn Fn() -> BoxFuture<'static, Seed> + Send + Sync>);
+
+/// What resolvers ask their context for.
+pub trait ContextExt {
+    /// The reads of this request, in the tenant that is asked in.
+    fn reader(&self) -> &Reader;
+
+    /// Who asks and where.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED without a credential.
+    fn scope(&self) -> Result<Arc<Scope>>;
+
+    /// Who asks, with the rows that say so; `None` without a credential.
+    fn identity(&self) -> Option<Identity>;
+
+    /// From here on the request is asked by whoever has just signed in.
+    fn become_signed_in(&self, signed_in: &SignedIn);
+
+    /// How the request came.
+    fn request(&self) -> &RequestContext;
+
+    /// That it came by HTTP, not over a socket.
+    ///
+    /// # Errors
+    /// INVALID_INPUT.
+    fn only_by_post(&self) -> Result<()>;
+
+    /// Passwords are work: one field of a request may ask for it.
+    ///
+    /// # Errors
+    /// INVALID_INPUT the second time.
+    fn sign_in_once(&self) -> Result<()>;
+
+    /// Who may do what.
+    fn authority(&self) -> &Authority;
+
+    /// What does things: the commands of models, agents, conversations and runs.
+    fn engine(&self) -> &Engine;
+
+    /// The time of day.
+    fn clock(&self) -> &SharedClock;
+
+    /// The limits that are in force.
+    fn limits(&self) -> &ServiceLimits;
+
+    /// How a command went: its value or what the caller can act on, for the payload; everything else is an error of the field.
+    /// What is read from here on sees what the command did.
+    ///
+    /// # Errors
+    /// Those nobody can act on.
+    fn settle<T>(&self, outcome: Result<T, CommandError>) -> Result<Result<T, Vec<UserError>>>;
+}
+
+/// The data that [`ContextExt`] reads is put there by whoever wires the program, always.
+const WIRED: &str = "the data of requests and schema is complete";
+
+impl ContextExt for Context<'_> {
+    fn reader(&self) -> &Reader {
+        self.data().expect(WIRED)
+    }
+
+    fn scope(&self) -> Result<Arc<Scope>> {
+        let missing = || CommandError::Unauthenticated("this needs a credential");
+        Ok(self.reader().scope().ok_or_else(missing)?)
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        asking(self)
+            .identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn become_signed_in(&self, signed_in: &SignedIn) {
+        let identity = signed_in.identity.clone();
+        self.reader().renew_as(identity.scope().clone());
+        *asking(self)
+            .identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(identity);
+    }
+
+    fn request(&self) -> &RequestContext {
+        &asking(self).request
+    }
+
+    fn only_by_post(&self) -> Result<()> {
+        if !asking(self).by_post {
+            return Err(Refusal::invalid(&[], "this is taken by an HTTP POST only").into());
+        }
+        Ok(())
+    }
+
+    fn sign_in_once(&self) -> Result<()> {
+        if asking(self).signing_in.swap(true, Ordering::Relaxed) {
+            return Err(Refusal::invalid(&[], "one field of a request may take a password").into());
+        }
+        Ok(())
+    }
+
+    fn authority(&self) -> &Authority {
+        self.data().expect(WIRED)
+    }
+
+    fn engine(&self) -> &Engine {
+        self.data().expect(WIRED)
+    }
+
+    fn clock(&self) -> &SharedClock {
+        self.engine().clock()
+    }
+
+    fn limits(&self) -> &ServiceLimits {
+        self.data().expect(WIRED)
+    }
+
+    fn settle<T>(&self, outcome: Result<T, CommandError>) -> Result<Result<T, Vec<UserError>>> {
+        self.reader().renew();
+        match outcome {
+            Ok(value) => Ok(Ok(value)),
+            Err(CommandError::Refused(refusals)) => Ok(Err(refusals
+                .into_iter()
+                .map(errors::UserError::from)
+                .collect())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn asking<'a>(ctx: &'a Context<'_>) -> &'a Asking {
+    ctx.data().expect(WIRED)
+}
+
+/// An id as a client gives it.
+pub trait GivenId {
+    /// The typed id; `None` where the text has another form, which is the same as an id of nothing.
+    fn typed<T: std::str::FromStr>(&self) -> Option<T>;
+
+    /// The typed id that a mutation's input field names.
+    ///
+    /// # Errors
+    /// NOT_FOUND at `path`.
+    fn named<T: std::str::FromStr>(&self, path: &[&str]) -> Result<T, CommandError>;
+}
+
+impl GivenId for ID {
+    fn typed<T: std::str::FromStr>(&self) -> Option<T> {
+        self.parse().ok()
+    }
+
+    fn named<T: std::str::FromStr>(&self, path: &[&str]) -> Result<T, CommandError> {
+        self.typed()
+            .ok_or_else(|| Refusal::not_found(path, self.as_str()).into())
+    }
+}

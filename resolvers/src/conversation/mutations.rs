@@ -1,0 +1,245 @@
+//! Beginning and changing conversations, and saying something in them.
+
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
+use engine::{
+    conversations::{CreateConversation, UpdateConversation},
+    send::{self, SendMessage, Sent},
+};
+use entities::{AgentId, CommandError, ConversationId, MessageId, ModelId, Refusal};
+use loaders::{conversations::ConversationOf, messages::MessageOf, runs::RunOf};
+
+use super::{enums::WhenBusy, object::Conversation};
+use crate::{
+    asking::{ContextExt, GivenId},
+    errors::UserError,
+    identity::DeletePayload,
+    message::Message,
+    run::Run,
+    scalars::Cursor,
+};
+
+/// A conversation to begin.
+#[derive(InputObject)]
+pub struct CreateConversationInput {
+    /// The agent that is to answer in it; it can be named with the first message, too.
+    agent_id: Option<ID>,
+    /// Its name; left out, a model writes one.
+    title: Option<String>,
+}
+
+/// What to change of a conversation; what is left out stays.
+#[derive(InputObject)]
+pub struct UpdateConversationInput {
+    /// Which one.
+    id: ID,
+    /// Its name; null takes it off, and a model may write one again.
+    title: MaybeUndefined<String>,
+    /// The agent that answers in it from now on.
+    agent_id: MaybeUndefined<ID>,
+    /// Whether it is put aside.
+    is_archived: MaybeUndefined<bool>,
+}
+
+/// A conversation to delete.
+#[derive(InputObject)]
+pub struct DeleteConversationInput {
+    /// Which one.
+    id: ID,
+}
+
+/// A message to send.
+#[derive(InputObject)]
+pub struct SendMessageInput {
+    /// Where; left out: a new conversation.
+    conversation_id: Option<ID>,
+    /// Who answers, from now on; left out: the conversation's agent.
+    agent_id: Option<ID>,
+    /// What is said.
+    text: String,
+    /// The message that this one follows; left out: the end of the branch last used.
+    parent_id: Option<ID>,
+    /// The model that answers this time; left out: the agent's, else the tenant's default.
+    model_id: Option<ID>,
+    /// Use the agent's draft instead of its published version; for those who may edit it.
+    #[graphql(default)]
+    use_draft: bool,
+    /// What to do while a run is under way there.
+    #[graphql(default_with = "WhenBusy::Enqueue")]
+    when_busy: WhenBusy,
+    /// What the sender calls it: comes back on the message and its events. 200 characters at most.
+    client_id: Option<String>,
+}
+
+/// A conversation that was begun or changed.
+#[derive(Default, SimpleObject)]
+pub struct ConversationPayload {
+    /// The conversation as it is now.
+    conversation: Option<Conversation>,
+    /// Why not.
+    errors: Vec<UserError>,
+}
+
+/// A message that was sent, and the run that answers it.
+#[derive(Default, SimpleObject)]
+pub struct SendMessagePayload {
+    /// Where it was sent.
+    conversation: Option<Conversation>,
+    /// The message.
+    message: Option<Message>,
+    /// The run that answers it.
+    run: Option<Run>,
+    /// Just before the first event of all this: subscribe to `conversationEvents` after it.
+    cursor: Option<Cursor>,
+    /// Why not.
+    errors: Vec<UserError>,
+}
+
+fn named<T: std::str::FromStr>(id: Option<&ID>, path: &[&str]) -> Result<Option<T>, CommandError> {
+    id.map(|id| id.named(path)).transpose()
+}
+
+impl UpdateConversationInput {
+    fn read(self) -> Result<(ConversationId, UpdateConversation), CommandError> {
+        let agent = match self.agent_id {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(id) => Some(Some(id.named::<AgentId>(&["input", "agentId"])?)),
+        };
+        let is_archived = match self.is_archived {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => {
+                let path = &["input", "isArchived"];
+                return Err(Refusal::invalid(path, "isArchived must not be null").into());
+            }
+            MaybeUndefined::Value(is_archived) => Some(is_archived),
+        };
+        let id = self.id.named(&["input", "id"])?;
+        Ok((id, UpdateConversation { title: self.title.into(), agent, is_archived }))
+    }
+}
+
+impl SendMessageInput {
+    fn read(self) -> Result<SendMessage, CommandError> {
+        let when_busy = match self.when_busy {
+            WhenBusy::Reject => send::WhenBusy::Reject,
+            WhenBusy::Enqueue => send::WhenBusy::Enqueue,
+            WhenBusy::Interrupt | WhenBusy::Rollback => {
+                let path = &["input", "whenBusy"];
+                return Err(Refusal::invalid(path, "INTERRUPT and ROLLBACK are not served yet").into());
+            }
+        };
+        Ok(SendMessage {
+            conversation: named(self.conversation_id.as_ref(), &["input", "conversationId"])?,
+            agent: named(self.agent_id.as_ref(), &["input", "agentId"])?,
+            text: self.text,
+            parent: named::<MessageId>(self.parent_id.as_ref(), &["input", "parentId"])?,
+            model: named::<ModelId>(self.model_id.as_ref(), &["input", "modelId"])?,
+            use_draft: self.use_draft,
+            when_busy,
+            client_id: self.client_id,
+        })
+    }
+}
+
+async fn changed(
+    ctx: &Context<'_>,
+    outcome: Result<ConversationId, CommandError>,
+) -> Result<ConversationPayload> {
+    Ok(match ctx.settle(outcome)? {
+        Ok(id) => {
+            let row = ctx.reader().load(ConversationOf(id)).await?;
+            ConversationPayload {
+                conversation: row.map(Conversation::from),
+                errors: Vec::new(),
+            }
+        }
+        Err(errors) => ConversationPayload { errors, ..ConversationPayload::default() },
+    })
+}
+
+async fn sent(ctx: &Context<'_>, sent: Sent) -> Result<SendMessagePayload> {
+    let reader = ctx.reader();
+    let (conversation, message, run) = futures_util::future::try_join3(
+        reader.load(ConversationOf(sent.conversation)),
+        reader.load(MessageOf(sent.message)),
+        reader.load(RunOf(sent.run)),
+    )
+    .await?;
+    let cursor = ctx.engine().log().cursor(sent.conversation.0, sent.before);
+    Ok(SendMessagePayload {
+        conversation: conversation.map(Conversation::from),
+        message: message.map(Message::from),
+        run: run.map(Run::from),
+        cursor: Some(Cursor(cursor.encode())),
+        errors: Vec::new(),
+    })
+}
+
+/// Beginning and changing conversations, and saying something in them.
+#[derive(Default)]
+pub struct ConversationMutation;
+
+#[Object]
+impl ConversationMutation {
+    /// Begin a conversation, still without a message. `sendMessage` begins one, too.
+    async fn create_conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What it is to be.")] input: CreateConversationInput,
+    ) -> Result<ConversationPayload> {
+        let scope = ctx.scope()?;
+        let made = match named(input.agent_id.as_ref(), &["input", "agentId"]) {
+            Ok(agent) => {
+                let new = CreateConversation { agent, title: input.title };
+                ctx.engine().create_conversation(&scope, new).await
+            }
+            Err(error) => Err(error),
+        };
+        changed(ctx, made).await
+    }
+
+    /// Change a conversation's title or agent, or put it aside.
+    async fn update_conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which one, and what of it.")] input: UpdateConversationInput,
+    ) -> Result<ConversationPayload> {
+        let scope = ctx.scope()?;
+        let updated = match input.read() {
+            Ok((id, update)) => ctx.engine().update_conversation(&scope, id, update).await,
+            Err(error) => Err(error),
+        };
+        changed(ctx, updated).await
+    }
+
+    /// Delete a conversation with all its messages and runs; those under way are cancelled.
+    async fn delete_conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which one.")] input: DeleteConversationInput,
+    ) -> Result<DeletePayload> {
+        let scope = ctx.scope()?;
+        let deleted = match input.id.named::<ConversationId>(&["input", "id"]) {
+            Ok(id) => ctx.engine().delete_conversation(&scope, id).await,
+            Err(error) => Err(error),
+        };
+        Ok(DeletePayload::of(input.id, ctx.settle(deleted.map(|_| ()))?))
+    }
+
+    /// Say something; the agent's answer is a run. Subscribe with the payload's cursor and nothing is missed.
+    async fn send_message(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What, and where.")] input: SendMessageInput,
+    ) -> Result<SendMessagePayload> {
+        let scope = ctx.scope()?;
+        let outcome = match input.read() {
+            Ok(message) => ctx.engine().send_message(&scope, message).await,
+            Err(error) => Err(error),
+        };
+        match ctx.settle(outcome)? {
+            Ok(made) => sent(ctx, made).await,
+            Err(errors) => Ok(SendMessagePayload { errors, ..SendMessagePayload::default() }),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Conversations.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, Result};
+use engine::event::ConversationFacts;
+use entities::{
+    ConversationId, MessageId, Refusal, conversation,
+    page::Rows,
+    tree::{Path, Stop},
+};
+use loaders::{
+    LoadError,
+    conversations::{ConversationOf, HeadOf},
+    identity::MemberOf,
+    listing::Listing,
+    messages::{MessageOf, PathThrough, PathTo, ShownOf},
+    runs::{AnsweringAgentOf, RunCountIn, RunOf, RunsIn},
+};
+
+use super::paths;
+use crate::{
+    agent::Agent,
+    asking::{ContextExt, GivenId},
+    connection::{Connection, Paging},
+    identity::User,
+    message::Message,
+    run::{Run, RunFilter, queries as runs},
+    scalars::{Cursor, DateTime},
+    sharing::{Access, Visibility},
+};
+
+/// A conversation with an agent: a tree of messages, and the runs that answer in it.
+#[derive(Clone)]
+pub struct Conversation {
+    row: Arc<conversation::Model>,
+    /// The number of the event that tells of it.
+    told_at: Option<i64>,
+}
+
+impl From<Arc<conversation::Model>> for Conversation {
+    fn from(row: Arc<conversation::Model>) -> Self {
+        Self { row, told_at: None }
+    }
+}
+
+/// A conversation that something refers to that was seen: gone only where that went, too, since.
+pub(crate) async fn conversation(ctx: &Context<'_>, id: ConversationId) -> Result<Conversation> {
+    let row = ctx.reader().load(ConversationOf(id)).await?;
+    Ok(Conversation::from(row.ok_or_else(|| Refusal::not_found(&[], id))?))
+}
+
+impl Conversation {
+    /// As an event of this number tells of it; `None`: it is gone since.
+    pub(crate) async fn told(
+        ctx: &Context<'_>,
+        id: ConversationId,
+        seq: i64,
+        facts: &ConversationFacts,
+    ) -> Result<Option<Self>, LoadError> {
+        let row = ctx.reader().load(ConversationOf(id)).await?;
+        Ok(row.map(|row| Self {
+            row: Arc::new(facts.onto(Arc::unwrap_or_clone(row))),
+            told_at: Some(seq),
+        }))
+    }
+
+    /// The messages along the branch that is asked for.
+    async fn path(&self, ctx: &Context<'_>, through: Option<ID>) -> Result<Option<Arc<Path>>> {
+        let Some(given) = through else {
+            let Some(leaf) = self.row.leaf_id else { return Ok(None) };
+            return Ok(ctx.reader().load(PathTo(leaf)).await?);
+        };
+        let path = match given.typed::<MessageId>() {
+            Some(id) => ctx.reader().load(PathThrough(id)).await?,
+            None => None,
+        };
+        let path = path.filter(|path| path.conversation == self.row.id);
+        Ok(Some(path.ok_or_else(|| Refusal::not_found(&["through"], given.as_str()))?))
+    }
+}
+
+/// A conversation with an agent: a tree of messages, and the runs that answer in it.
+#[Object]
+impl Conversation {
+    /// Its id.
+    pub async fn id(&self) -> ID {
+        self.row.id.into()
+    }
+
+    /// Its name, by a person, or else by a model; null before.
+    async fn title(&self) -> Option<&str> {
+        self.row.title.as_deref()
+    }
+
+    /// The agent that answers in it, whether or not it is still there.
+    async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
+        let Some(id) = self.row.agent_id else { return Ok(None) };
+        Ok(ctx.reader().load(AnsweringAgentOf(id)).await?.map(Agent))
+    }
+
+    /// Whose it is.
+    async fn owner(&self, ctx: &Context<'_>) -> Result<User> {
+        let id = self.row.owner_id;
+        let member = ctx.reader().load(MemberOf(id)).await?;
+        Ok(User(member.ok_or_else(|| Refusal::not_found(&[], id))?))
+    }
+
+    /// Whether it was put aside.
+    async fn is_archived(&self) -> bool {
+        self.row.is_archived
+    }
+
+    /// From the root along one branch: through the message named, on to its latest leaf; left out, the branch last used.
+    async fn messages(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
+        #[graphql(desc = "After this place.")] after: Option<Cursor>,
+        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
+        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(desc = "Of a message of this conversation, which is to be on the branch.")]
+        through: Option<ID>,
+    ) -> Result<Connection<Message>> {
+        let page = paths::page(ctx, &Paging { first, after, last, before })?;
+        let Some(path) = self.path(ctx, through).await? else { return Ok(Connection::empty()) };
+        let stops = path.page(&page);
+        let keys = stops.rows.iter().map(|stop| MessageOf(stop.message));
+        let found = ctx.reader().load_many(keys).await?;
+        let rows = stops.rows.into_iter().filter_map(|stop: Stop| {
+            let row = found.get(&MessageOf(stop.message))?.clone();
+            Some((stop, row))
+        });
+        let (has_next, has_previous) = (stops.has_next, stops.has_previous);
+        let rows = Rows { rows: rows.collect(), has_next, has_previous };
+        Ok(paths::connection(rows, path.stops.len()))
+    }
+
+    /// The end of the branch last used.
+    async fn leaf(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
+        let Some(leaf) = self.row.leaf_id else { return Ok(None) };
+        let Some(shown) = ctx.reader().load(ShownOf(leaf)).await? else { return Ok(None) };
+        Ok(ctx.reader().load(MessageOf(shown)).await?.map(Message::from))
+    }
+
+    /// The newest message of all branches.
+    async fn last_message(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
+        let Some(id) = self.row.last_message_id else { return Ok(None) };
+        Ok(ctx.reader().load(MessageOf(id)).await?.map(Message::from))
+    }
+
+    /// The runs that answer in it, newest first.
+    async fn runs(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
+        #[graphql(desc = "After this place.")] after: Option<Cursor>,
+        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
+        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(desc = "Which of them.")] filter: Option<RunFilter>,
+    ) -> Result<Connection<Run>> {
+        let page = runs::page(ctx, &Paging { first, after, last, before })?;
+        let Some(filter) = filter.unwrap_or_default().read() else { return Ok(Connection::empty()) };
+        let conversation = self.row.id;
+        let listing = Listing::new(page, filter);
+        let key = RunsIn { conversation, listing: listing.clone() };
+        let Some(rows) = ctx.reader().load(key).await? else { return Ok(Connection::empty()) };
+        // The count takes no notice of the page, so that several pages share one.
+        let whole = Listing::new(entities::page::Page::default(), listing.filter().clone());
+        let reader = ctx.reader().clone();
+        Ok(runs::connection(rows).counted(move || {
+            let (reader, key) = (reader.clone(), RunCountIn { conversation, listing: whole.clone() });
+            async move { Ok(reader.load(key).await?.unwrap_or(Some(0))) }
+        }))
+    }
+
+    /// The run that is under way: RUNNING or WAITING.
+    async fn active_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
+        let Some(id) = self.row.active_run_id else { return Ok(None) };
+        Ok(ctx.reader().load(RunOf(id)).await?.map(Run::from))
+    }
+
+    /// Where its log stands: subscribe to `conversationEvents` after it, having read the rest with it, and nothing is missed or
+    /// repeated.
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<Cursor> {
+        let id = self.row.id;
+        let head = match self.told_at {
+            Some(seq) => Some(seq),
+            None => ctx.reader().load(HeadOf(id)).await?,
+        };
+        let head = head.ok_or_else(|| Refusal::not_found(&[], id))?;
+        Ok(Cursor(ctx.engine().log().cursor(id.0, head).encode()))
+    }
+
+    /// PRIVATE, unless it is shared.
+    pub async fn visibility(&self) -> Visibility {
+        Visibility::Private
+    }
+
+    /// How far the viewer may go with it.
+    pub async fn viewer_access(&self) -> Access {
+        // Nobody else sees it.
+        Access::Manage
+    }
+
+    /// When something was last said in it.
+    async fn last_activity_at(&self) -> DateTime {
+        self.row.last_activity_at.into()
+    }
+
+    /// When it was begun.
+    async fn created_at(&self) -> DateTime {
+        self.row.created_at.into()
+    }
+
+    /// When it last changed.
+    async fn updated_at(&self) -> DateTime {
+        self.row.updated_at.into()
+    }
+}

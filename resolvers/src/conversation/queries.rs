@@ -1,0 +1,140 @@
+//! Finding conversations.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, InputObject, Object, Result};
+use chrono::Utc;
+use entities::{AgentId, ConversationId, conversation, page::Rows};
+use loaders::{
+    conversations::{self, ConversationCountWith, ConversationOf, ConversationsWith},
+    listing::Listing,
+};
+use uuid::Uuid;
+
+use super::{enums::ConversationOrder, object::Conversation};
+use crate::{
+    asking::{ContextExt, GivenId},
+    connection::{Connection, Paging},
+    scalars::Cursor,
+};
+
+// Names of the list in its cursors, one for each order.
+const RECENTLY_ACTIVE: &str = "conversations.RECENTLY_ACTIVE";
+const NEWEST: &str = "conversations.NEWEST";
+const TITLE: &str = "conversations.TITLE";
+
+type ByTime = (chrono::DateTime<Utc>, Uuid);
+type ByTitle = (i64, String, Uuid);
+
+/// Which conversations; what is left out is no condition.
+#[derive(Default, InputObject)]
+pub struct ConversationFilter {
+    /// The agent that answers in it.
+    agent_id: Option<ID>,
+    /// Whether it was put aside.
+    is_archived: Option<bool>,
+    /// Whether a run is under way or waits in it.
+    is_busy: Option<bool>,
+}
+
+impl ConversationFilter {
+    /// As loaders take it; `None`: nothing passes it.
+    fn read(self) -> Option<conversations::ConversationFilter> {
+        let agent = match self.agent_id {
+            Some(id) => Some(id.typed::<AgentId>()?),
+            None => None,
+        };
+        let (is_archived, is_busy) = (self.is_archived, self.is_busy);
+        Some(conversations::ConversationFilter { agent, is_archived, is_busy })
+    }
+}
+
+fn connection(
+    order: ConversationOrder,
+    rows: Rows<Arc<conversation::Model>>,
+) -> Connection<Conversation> {
+    type Row = Arc<conversation::Model>;
+    let node = Conversation::from;
+    match order {
+        ConversationOrder::RecentlyActive => {
+            let place = |row: &Row| (row.last_activity_at, row.id.0);
+            Connection::new(RECENTLY_ACTIVE, rows, place, node)
+        }
+        ConversationOrder::Newest => {
+            Connection::new(NEWEST, rows, |row: &Row| (row.created_at, row.id.0), node)
+        }
+        ConversationOrder::Title => {
+            let place = |row: &Row| {
+                let title = row.title.clone();
+                (i64::from(title.is_none()), title.unwrap_or_default(), row.id.0)
+            };
+            Connection::new(TITLE, rows, place, node)
+        }
+    }
+}
+
+/// A page of the viewer's conversations in which an agent answers, most recently active first.
+pub(crate) async fn with_agent(
+    ctx: &Context<'_>,
+    agent: AgentId,
+    paging: Paging,
+) -> Result<Connection<Conversation>> {
+    let page = paging.read::<ByTime>(ctx, RECENTLY_ACTIVE)?;
+    let key = ConversationsWith { agent, listing: Listing::new(page, ()) };
+    let Some(rows) = ctx.reader().load(key).await? else { return Ok(Connection::empty()) };
+    let reader = ctx.reader().clone();
+    Ok(connection(ConversationOrder::RecentlyActive, rows).counted(move || {
+        let reader = reader.clone();
+        async move { Ok(reader.load(ConversationCountWith(agent)).await?.unwrap_or(Some(0))) }
+    }))
+}
+
+/// Finding conversations.
+#[derive(Default)]
+pub struct ConversationQuery;
+
+#[Object]
+impl ConversationQuery {
+    /// The conversation of this id, if the viewer may see it.
+    async fn conversation(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Of a conversation.")] id: ID,
+    ) -> Result<Option<Conversation>> {
+        ctx.scope()?;
+        let Some(id) = id.typed::<ConversationId>() else { return Ok(None) };
+        Ok(ctx.reader().load(ConversationOf(id)).await?.map(Conversation::from))
+    }
+
+    /// The viewer's conversations.
+    #[expect(clippy::too_many_arguments, reason = "they are those of the field")]
+    async fn conversations(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
+        #[graphql(desc = "After this place.")] after: Option<Cursor>,
+        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
+        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(desc = "Which of them.")] filter: Option<ConversationFilter>,
+        #[graphql(
+            desc = "In which order. A cursor is good for one order.",
+            default_with = "ConversationOrder::RecentlyActive"
+        )]
+        order_by: ConversationOrder,
+    ) -> Result<Connection<Conversation>> {
+        ctx.scope()?;
+        let paging = Paging { first, after, last, before };
+        let page = match order_by {
+            ConversationOrder::RecentlyActive => paging.read::<ByTime>(ctx, RECENTLY_ACTIVE)?,
+            ConversationOrder::Newest => paging.read::<ByTime>(ctx, NEWEST)?,
+            ConversationOrder::Title => paging.read::<ByTitle>(ctx, TITLE)?,
+        };
+        let Some(filter) = filter.unwrap_or_default().read() else { return Ok(Connection::empty()) };
+        let rows = ctx.reader().conversations(filter.clone(), order_by.into(), page).await?;
+        let reader = ctx.reader().clone();
+        Ok(connection(order_by, rows).counted(move || {
+            let (reader, filter) = (reader.clone(), filter.clone());
+            async move { reader.count_conversations(filter).await }
+        }))
+    }
+}

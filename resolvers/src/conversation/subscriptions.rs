@@ -1,0 +1,98 @@
+//! Following conversations and runs.
+
+use async_graphql::{
+    Context, Error, ErrorExtensions, ID, Result, Subscription, resolver_utils::enum_value,
+};
+use engine::follow::{Events, EventsError};
+use entities::{CommandError, ConversationId, Permission, Refusal, RunId};
+use futures_util::{Stream, stream};
+
+use super::events::ConversationEvent;
+use crate::{
+    asking::{ContextExt, GivenId},
+    errors::ErrorCode,
+    scalars::Cursor,
+};
+
+/// Why nothing is told, or nothing more.
+fn failed(error: EventsError, argument: &str, id: &ID) -> Error {
+    match error {
+        EventsError::NotFound => Refusal::not_found(&[argument], id.as_str()).into(),
+        EventsError::Forbidden => {
+            CommandError::Forbidden(Some(Permission::ConversationsUse)).into()
+        }
+        EventsError::Cursor(wrong) => wrong.into(),
+        EventsError::Database(cause) => {
+            tracing::error!(error = &cause as &dyn std::error::Error, "failed to read the log");
+            Error::new("the log can't be read at the moment; come back with your last cursor")
+                .extend_with(|_, set| set.set("code", enum_value(ErrorCode::Unavailable)))
+        }
+    }
+}
+
+/// The events as they come. After an error there are none.
+fn told(
+    events: Events,
+    argument: &'static str,
+    id: ID,
+) -> impl Stream<Item = Result<ConversationEvent>> {
+    stream::unfold(Some(events), move |events| {
+        let id = id.clone();
+        async move {
+            let mut events = events?;
+            match events.next().await {
+                Ok(Some(event)) => Some((Ok(event.into()), Some(events))),
+                Ok(None) => None,
+                Err(error) => Some((Err(failed(error, argument, &id)), None)),
+            }
+        }
+    })
+}
+
+/// Following conversations and runs.
+#[derive(Default)]
+pub struct ConversationSubscription;
+
+#[Subscription]
+impl ConversationSubscription {
+    /// Everything that happens in one conversation: messages, runs, steps, tokens. With `after`, first what came later than that,
+    /// then what comes, without a gap and without a repeat; left out: from now.
+    async fn conversation_events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Of a conversation.")] conversation_id: ID,
+        #[graphql(
+            desc = "A cursor of this conversation: of an event, of the conversation itself, of a run in it, or of \
+                    `sendMessage`."
+        )]
+        after: Option<Cursor>,
+    ) -> Result<impl Stream<Item = Result<ConversationEvent>> + use<>> {
+        const ID: &str = "conversationId";
+        let scope = ctx.scope()?;
+        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let events = match conversation_id.typed::<ConversationId>() {
+            Some(id) => ctx.engine().conversation_events(&scope, id, after).await,
+            None => Err(EventsError::NotFound),
+        };
+        let events = events.map_err(|error| failed(error, ID, &conversation_id))?;
+        Ok(told(events, ID, conversation_id))
+    }
+
+    /// The events of one run, up to its last one: from its beginning, or with `after` what came later than that.
+    async fn run_events(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Of a run.")] run_id: ID,
+        #[graphql(desc = "A cursor of the run's conversation.")] after: Option<Cursor>,
+    ) -> Result<impl Stream<Item = Result<ConversationEvent>> + use<>> {
+        const ID: &str = "runId";
+        let scope = ctx.scope()?;
+        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let events = match run_id.typed::<RunId>() {
+            Some(id) => ctx.engine().run_events(&scope, id, after).await,
+            None => Err(EventsError::NotFound),
+        };
+        let events = events.map_err(|error| failed(error, ID, &run_id))?;
+        Ok(told(events, ID, run_id))
+    }
+}

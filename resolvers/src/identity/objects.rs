@@ -1,0 +1,196 @@
+//! Users, memberships, tenants and API keys.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, Result};
+use entities::{api_key, tenant};
+use loaders::identity::{Belonging, Member, MemberOf};
+
+use super::enums::{ApiKeyKind, ApiKeyStatus, Permission, Role, UserKind};
+use crate::{asking::ContextExt, scalars::DateTime};
+
+/// A user as this tenant sees it.
+#[derive(Clone)]
+pub struct User(pub Arc<Member>);
+
+/// A user as this tenant sees it.
+#[Object]
+impl User {
+    /// Its id.
+    pub async fn id(&self) -> ID {
+        self.0.user.id.into()
+    }
+
+    /// A person or a service.
+    async fn kind(&self) -> UserKind {
+        self.0.user.kind.into()
+    }
+
+    /// Name shown to the people of the tenant.
+    async fn name(&self) -> &str {
+        &self.0.user.name
+    }
+
+    /// Null for those who may not manage members, oneself aside, and for services.
+    async fn email(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
+        let scope = ctx.scope()?;
+        let may = scope.user() == self.0.user.id || scope.may(entities::Permission::MembersManage);
+        Ok(self
+            .0
+            .user
+            .email
+            .as_deref()
+            .filter(|_| may && self.0.user.kind == entities::UserKind::Person))
+    }
+
+    /// Whether it can act in this tenant.
+    async fn is_active(&self) -> bool {
+        let Member { user, membership } = &*self.0;
+        user.is_active && membership.is_active && membership.ended_at.is_none()
+    }
+
+    /// When it came to this tenant.
+    async fn created_at(&self) -> DateTime {
+        self.0.membership.created_at.into()
+    }
+
+    /// When it was last seen in this tenant, give or take a minute.
+    async fn last_seen_at(&self) -> Option<DateTime> {
+        self.0.membership.last_seen_at.map(DateTime)
+    }
+}
+
+/// That a user belongs to a tenant.
+#[derive(Clone)]
+pub struct Membership(pub Arc<Belonging>);
+
+/// That a user belongs to a tenant.
+#[Object]
+impl Membership {
+    /// Its id.
+    pub async fn id(&self) -> ID {
+        self.0.member.membership.id.into()
+    }
+
+    /// Who belongs.
+    async fn user(&self) -> User {
+        User(self.0.member.clone())
+    }
+
+    /// Where.
+    async fn tenant(&self) -> Tenant {
+        Tenant(self.0.tenant.clone())
+    }
+
+    /// As what.
+    async fn role(&self) -> Role {
+        self.0.member.membership.role.into()
+    }
+
+    /// Whether it can be used; a suspended one can't.
+    async fn is_active(&self) -> bool {
+        self.0.member.membership.is_active && self.0.member.membership.ended_at.is_none()
+    }
+
+    /// When it began.
+    async fn created_at(&self) -> DateTime {
+        self.0.member.membership.created_at.into()
+    }
+}
+
+/// A tenant: a team or a customer, with agents, models, people and conversations of its own. Nothing is shared between two.
+#[derive(Clone)]
+pub struct Tenant(pub Arc<tenant::Model>);
+
+/// A tenant: a team or a customer, with agents, models, people and conversations of its own. Nothing is shared between two.
+#[Object]
+impl Tenant {
+    /// Its id.
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// Short name, unique in the installation: for the header `Weft-Tenant` and for `signIn`.
+    async fn slug(&self) -> &str {
+        &self.0.slug
+    }
+
+    /// Name shown to people.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime {
+        self.0.created_at.into()
+    }
+
+    /// When its name or settings last changed.
+    async fn updated_at(&self) -> DateTime {
+        self.0.updated_at.into()
+    }
+}
+
+/// A key that programs use in place of a session. What the key itself reads is shown once, when it is made.
+#[derive(Clone)]
+pub struct ApiKey(pub Arc<api_key::Model>);
+
+/// A key that programs use in place of a session. What the key itself reads is shown once, when it is made.
+#[Object]
+impl ApiKey {
+    /// Its id.
+    pub async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+
+    /// Name shown to people.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whose it is.
+    async fn kind(&self) -> ApiKeyKind {
+        self.0.kind.into()
+    }
+
+    /// Its first characters, to recognise it by.
+    async fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
+    /// The most that it may do; never more than its owner may at the time.
+    async fn permissions(&self) -> Vec<Permission> {
+        self.0.permissions.iter().map(Permission::from).collect()
+    }
+
+    /// Whether it can be used.
+    async fn status(&self, ctx: &Context<'_>) -> ApiKeyStatus {
+        if self.0.revoked_at.is_some() {
+            ApiKeyStatus::Revoked
+        } else if self.0.expires_at.is_some_and(|at| at <= ctx.clock().now()) {
+            ApiKeyStatus::Expired
+        } else {
+            ApiKeyStatus::Active
+        }
+    }
+
+    /// Whom it acts as.
+    async fn owner(&self, ctx: &Context<'_>) -> Result<Option<User>> {
+        Ok(ctx.reader().load(MemberOf(self.0.user_id)).await?.map(User))
+    }
+
+    /// When it runs out; null: not by itself.
+    async fn expires_at(&self) -> Option<DateTime> {
+        self.0.expires_at.map(DateTime)
+    }
+
+    /// When it was last used, give or take a minute.
+    async fn last_used_at(&self) -> Option<DateTime> {
+        self.0.last_used_at.map(DateTime)
+    }
+
+    /// When it was made.
+    async fn created_at(&self) -> DateTime {
+        self.0.created_at.into()
+    }
+}

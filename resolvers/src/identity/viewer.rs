@@ -1,0 +1,134 @@
+//! Whoever asks, and the tenant that is asked in.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, Result};
+use auth::Identity;
+use chrono::Utc;
+use entities::TenantId;
+use loaders::identity::{Member, TenantOf};
+use uuid::Uuid;
+
+use super::{
+    enums::{CredentialKind, Permission, Role},
+    objects::{ApiKey, Membership, Tenant, User},
+};
+use crate::{
+    asking::{ContextExt, GivenId},
+    connection::{Connection, Paging},
+    scalars::Cursor,
+};
+
+/// Name of the list in its cursors.
+const API_KEYS: &str = "viewer.apiKeys";
+
+/// Whoever asks: a user, in a tenant, by a credential.
+pub struct Viewer(pub Identity);
+
+/// Whoever asks: a user, in a tenant, by a credential.
+#[Object]
+impl Viewer {
+    /// A person, or the account of a service key.
+    async fn user(&self) -> User {
+        User(Arc::new(Member {
+            user: self.0.user().clone(),
+            membership: self.0.membership().clone(),
+        }))
+    }
+
+    /// The tenant that is asked in.
+    async fn tenant(&self) -> Tenant {
+        Tenant(Arc::new(self.0.tenant().clone()))
+    }
+
+    /// As what the user belongs to it. Null for a platform administrator in a tenant that is not his.
+    async fn role(&self) -> Option<Role> {
+        Some(self.0.scope().role().into())
+    }
+
+    /// What this credential may do there.
+    async fn permissions(&self) -> Vec<Permission> {
+        self.0
+            .scope()
+            .permissions()
+            .iter()
+            .map(Permission::from)
+            .collect()
+    }
+
+    /// What showed who asks.
+    async fn credential(&self) -> CredentialKind {
+        self.0.credential().into()
+    }
+
+    /// Every tenant that this user can act in.
+    async fn memberships(&self, ctx: &Context<'_>) -> Result<Vec<Membership>> {
+        let found = ctx.reader().memberships_of_asker().await?;
+        Ok(found
+            .into_iter()
+            .map(|found| Membership(Arc::new(found)))
+            .collect())
+    }
+
+    /// The user's API keys in this tenant, newest first.
+    async fn api_keys(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
+        #[graphql(desc = "After this place.")] after: Option<Cursor>,
+        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
+        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+    ) -> Result<Connection<ApiKey>> {
+        let page = Paging {
+            first,
+            after,
+            last,
+            before,
+        }
+        .read::<(chrono::DateTime<Utc>, Uuid)>(ctx, API_KEYS)?;
+        let rows = ctx.reader().api_keys_of_asker(page).await?;
+        let reader = ctx.reader().clone();
+        let keys = Connection::new(
+            API_KEYS,
+            rows,
+            |row| (row.created_at, row.id.0),
+            |row| ApiKey(Arc::new(row)),
+        );
+        Ok(keys.counted(move || {
+            let reader = reader.clone();
+            async move { reader.count_api_keys_of_asker().await }
+        }))
+    }
+}
+
+/// Who asks, and where.
+#[derive(Default)]
+pub struct IdentityQuery;
+
+#[Object]
+impl IdentityQuery {
+    /// Who is asking; null without a credential. A bad or ended one is an UNAUTHENTICATED error.
+    async fn viewer(&self, ctx: &Context<'_>) -> Option<Viewer> {
+        ctx.identity().map(Viewer)
+    }
+
+    /// The viewer's tenant, unless another is named that he belongs to.
+    async fn tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(
+            desc = "Of a tenant that the viewer belongs to; left out: the one that is asked in."
+        )]
+        id: Option<ID>,
+    ) -> Result<Option<Tenant>> {
+        let here = ctx.scope()?.tenant();
+        let named = match id {
+            None => Some(here),
+            Some(id) => id.typed::<TenantId>(),
+        };
+        match named {
+            Some(id) => Ok(ctx.reader().load(TenantOf(id)).await?.map(Tenant)),
+            None => Ok(None),
+        }
+    }
+}

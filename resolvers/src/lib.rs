@@ -1,0 +1,23 @@
+//! The graph: its types and the functions that answer their fields, a file or folder for each domain.
+//!
+//! Resolvers are thin: they read through the [`Reader`](loaders::Reader) of their request, which knows the tenant, and hand
+//! commands to the crates below. [`errors`] turns refusals into what a client can act on, [`connection`] makes lists,
+//! [`node`] is where a type says how it is found by its id. The roots are put together in the crate `schema`.
+
+#![recursion_limit = "512"]
+
+pub mod agent;
+pub mod asking;
+pub mod connection;
+pub mod conversation;
+pub mod errors;
+pub mod identity;
+pub mod message;
+pub mod model;
+pub mod node;
+pub mod run;
+pub mod scalars;
+pub mod service;
+pub mod sharing;
+
+pub use asking::{Asking, ContextExt, FirstContent, GivenId, Seed};

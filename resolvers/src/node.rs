@@ -1,0 +1,171 @@
+//! Things that have an id, found by it. A type that has one says here how it is found.
+
+use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
+use entities::{
+    AgentId, AgentVersionId, ApiKeyId, ConversationId, MembershipId, MessageId, ModelId, Refusal,
+    RunId, TenantId, ToolCallId, UserId, ids,
+};
+use loaders::{
+    LoadError,
+    agents::{AgentOf, VersionOf},
+    conversations::ConversationOf,
+    identity::{ApiKeyOf, BelongingOf, MemberOf, TenantOf},
+    messages::MessageOf,
+    models::ModelOf,
+    runs::{RunOf, ToolCallOf},
+};
+use uuid::Uuid;
+
+use crate::{
+    agent::{Agent, AgentVersion},
+    asking::ContextExt,
+    conversation::Conversation,
+    identity::{ApiKey, Membership, Tenant, User},
+    message::Message,
+    model::Model,
+    run::{Run, ToolCall},
+};
+
+/// Something that has an id.
+#[derive(Interface)]
+#[graphql(
+    crate = "node_gql",
+    field(
+        name = "id",
+        ty = "ID",
+        desc = "Its id: opaque, and the same for ever."
+    )
+)]
+pub enum Node {
+    /// A tenant.
+    Tenant(Tenant),
+    /// A user.
+    User(User),
+    /// A membership.
+    Membership(Membership),
+    /// An API key.
+    ApiKey(ApiKey),
+    /// A model.
+    Model(Model),
+    /// An agent.
+    Agent(Agent),
+    /// A version of an agent.
+    AgentVersion(AgentVersion),
+    /// A conversation.
+    Conversation(Conversation),
+    /// A message.
+    Message(Message),
+    /// A run.
+    Run(Run),
+    /// A tool call.
+    ToolCall(ToolCall),
+}
+
+plain_abstract!(Node as node_gql {
+    Tenant, User, Membership, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
+});
+
+/// Finds by the prefix of an id and its number what whoever asks may see. Side by side, what is of one type is one statement.
+///
+/// # Errors
+/// It could not be read.
+pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<Node>, LoadError> {
+    let reader = ctx.reader();
+    Ok(match prefix {
+        TenantId::PREFIX => reader
+            .load(TenantOf(TenantId(id)))
+            .await?
+            .map(|row| Node::Tenant(Tenant(row))),
+        UserId::PREFIX => reader
+            .load(MemberOf(UserId(id)))
+            .await?
+            .map(|row| Node::User(User(row))),
+        MembershipId::PREFIX => reader
+            .load(BelongingOf(MembershipId(id)))
+            .await?
+            .map(|row| Node::Membership(Membership(row))),
+        ApiKeyId::PREFIX => reader
+            .load(ApiKeyOf(ApiKeyId(id)))
+            .await?
+            .map(|row| Node::ApiKey(ApiKey(row))),
+        ModelId::PREFIX => reader
+            .load(ModelOf(ModelId(id)))
+            .await?
+            .filter(|seen| seen.is_there())
+            .map(|seen| Node::Model(Model(seen))),
+        AgentId::PREFIX => reader
+            .load(AgentOf(AgentId(id)))
+            .await?
+            .filter(|seen| seen.is_there())
+            .map(|seen| Node::Agent(Agent(seen))),
+        AgentVersionId::PREFIX => reader
+            .load(VersionOf(AgentVersionId(id)))
+            .await?
+            .map(|seen| Node::AgentVersion(AgentVersion::of(&seen))),
+        ConversationId::PREFIX => reader
+            .load(ConversationOf(ConversationId(id)))
+            .await?
+            .map(|row| Node::Conversation(Conversation::from(row))),
+        MessageId::PREFIX => reader
+            .load(MessageOf(MessageId(id)))
+            .await?
+            .map(|row| Node::Message(Message::from(row))),
+        RunId::PREFIX => {
+            reader.load(RunOf(RunId(id))).await?.map(|row| Node::Run(Run::from(row)))
+        }
+        ToolCallId::PREFIX => reader
+            .load(ToolCallOf(ToolCallId(id)))
+            .await?
+            .map(|call| Node::ToolCall(ToolCall(call))),
+        _ => None,
+    })
+}
+
+/// The most ids of one `nodes`.
+const MOST: usize = 100;
+
+/// Finding by id.
+#[derive(Default)]
+pub struct NodeQuery;
+
+#[Object]
+impl NodeQuery {
+    /// What has this id; null where there is nothing, or nothing that the viewer may see.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The id of anything.")] id: ID,
+    ) -> Result<Option<Node>> {
+        ctx.scope()?;
+        match ids::parse(&id) {
+            Some((prefix, id)) => Ok(find(ctx, prefix, id).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// What has these ids, in their order, with null for each that there is nothing of; 100 at most.
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Ids of anything.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        ctx.scope()?;
+        if ids.len() > MOST {
+            let given = i64::try_from(ids.len()).unwrap_or(i64::MAX);
+            return Err(Refusal::beyond(
+                &["ids"],
+                format!("`ids` must hold {MOST} at most, got {given}"),
+                100,
+                given,
+            )
+            .into());
+        }
+        let found = ids.iter().map(|id| async move {
+            match ids::parse(id) {
+                Some((prefix, id)) => find(ctx, prefix, id).await,
+                None => Ok(None),
+            }
+        });
+        Ok(futures_util::future::try_join_all(found).await?)
+    }
+}
