@@ -96,11 +96,12 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
     let house = House::new().await;
-    house.provider.script("gated", gated("go"));
-    let (slow, quick) = (house.model("gated").await, house.model("tokens-2-0").await);
+    house.provider.script("gated-1", gated("one"));
+    house.provider.script("gated-2", gated("two"));
+    let (slow, slower, quick) = (house.model("gated-1").await, house.model("gated-2").await, house.model("tokens-2-0").await);
     let first = house.send(slow, None, "one").await;
     let bad = house.send(quick, Some(first.conversation), "of a later version").await;
-    let second = house.send(slow, None, "two").await;
+    let second = house.send(slower, None, "two").await;
     let good = house.send(quick, Some(second.conversation), "next").await;
     house.events_until(second, |event, _| is_text(event)).await;
     let db = house.engine.log().db().system(SYSTEM);
@@ -110,7 +111,9 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
         .exec(db)
         .await
         .unwrap();
-    house.provider.open_gate("go");
+    house.provider.open_gate("one");
+    house.events(first).await;
+    house.provider.open_gate("two");
     support::wait::until(Duration::from_secs(20), "the other starts", async || house.run(good.run).await.status.is_terminal().then_some(())).await;
 }
 

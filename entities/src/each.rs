@@ -13,19 +13,24 @@ use crate::page::{COUNTED, Page, paged};
 /// Where a row stands in its list.
 const PLACE: &str = "place";
 
-/// The rows of `page` of each list: `select` holds the rows of all of them, and `of` is the column that tells them apart. As
-/// they come, those of one list are in the order that [`Page::cut`] takes.
+/// The rows of `page` of each of so many lists: `select` holds the rows of all of them, and `of` is the column that tells them
+/// apart. As they come, those of one list are in the order that [`Page::cut`] takes.
 ///
 /// # Errors
 /// What the database says.
 pub async fn pages<E: EntityTrait, C: ColumnTrait>(
     select: Select<E>,
+    lists: usize,
     of: C,
     order_by: &[C],
     descending: bool,
     page: &Page,
     db: &impl ConnectionTrait,
 ) -> Result<Vec<E::Model>, DbErr> {
+    if lists <= 1 {
+        // By an index no more is read than the page.
+        return paged(select, order_by, descending, page).all(db).await;
+    }
     let mut window = WindowStatement::partition_by(of.as_column_ref());
     for column in order_by {
         window.order_by(column.as_column_ref(), page.order(descending));
@@ -69,5 +74,7 @@ pub async fn counts<E: EntityTrait, C: ColumnTrait, K: TryGetable + Eq + Hash>(
         .to_owned();
     let rows = db.query_all(&counted).await?;
     let count = |n: i64| u64::try_from(n).ok().filter(|&n| n <= COUNTED);
-    rows.iter().map(|row| Ok((row.try_get("", OF)?, count(row.try_get("", "n")?)))).collect()
+    rows.iter()
+        .map(|row| Ok((row.try_get("", OF)?, count(row.try_get("", "n")?))))
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
-    sea_query::Expr,
+    sea_query::{Expr, ExprTrait},
 };
 use uuid::Uuid;
 
@@ -160,7 +160,7 @@ impl conversation::Entity {
     #[must_use]
     pub fn busy(select: Select<Self>, scope: &Scope, busy: bool) -> Select<Self> {
         let waiting = run::Entity::in_tenant(scope)
-            .filter(run::Column::UserId.eq(scope.user()))
+            .filter(same(run::Column::ConversationId, conversation::Column::Id))
             // Spelled out, for the index that holds such runs alone.
             .filter(Expr::cust("status = 'QUEUED'"))
             .select_only()
@@ -168,7 +168,7 @@ impl conversation::Entity {
             .into_query();
         let is_busy = Condition::any()
             .add(conversation::Column::ActiveRunId.is_not_null())
-            .add(conversation::Column::Id.in_subquery(waiting));
+            .add(Expr::exists(waiting));
         select.filter(if busy { is_busy } else { is_busy.not() })
     }
 
@@ -184,10 +184,16 @@ impl conversation::Entity {
     }
 }
 
-/// Narrows rows that belong to a conversation to those in a conversation that the scope sees.
+/// Narrows rows that belong to a conversation to those in a conversation that the scope sees. It is looked up for each row: what
+/// somebody sees may be much, what is asked for is little.
 fn in_seen_conversation<E: EntityTrait>(select: Select<E>, column: impl ColumnTrait, scope: &Scope) -> Select<E> {
-    let seen = conversation::Entity::seen(scope).select_only().column(conversation::Column::Id).into_query();
-    select.filter(column.in_subquery(seen))
+    let seen = conversation::Entity::seen(scope).filter(same(conversation::Column::Id, column));
+    select.filter(Expr::exists(seen.select_only().column(conversation::Column::Id).into_query()))
+}
+
+/// Joins a subquery to the query around it.
+fn same(inner: impl ColumnTrait, outer: impl ColumnTrait) -> Expr {
+    Expr::col(inner.as_column_ref()).equals(outer.as_column_ref())
 }
 
 impl run::Entity {
@@ -252,7 +258,7 @@ impl tool_call::Entity {
     /// The tool calls of runs that the scope sees.
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
-        let runs = run::Entity::seen(scope).select_only().column(run::Column::Id).into_query();
-        Self::in_tenant(scope).filter(tool_call::Column::RunId.in_subquery(runs))
+        let run = run::Entity::seen(scope).filter(same(run::Column::Id, tool_call::Column::RunId));
+        Self::in_tenant(scope).filter(Expr::exists(run.select_only().column(run::Column::Id).into_query()))
     }
 }

@@ -45,7 +45,8 @@ impl Path {
         });
         let to = page.before.as_deref().map_or(self.stops.len(), |key| {
             let depth = depth(key);
-            self.place(key).unwrap_or_else(|_| self.stops.partition_point(|stop| stop.depth < depth))
+            self.place(key)
+                .unwrap_or_else(|_| self.stops.partition_point(|stop| stop.depth < depth))
         });
         let between = self.stops.get(from..to).unwrap_or_default();
         let limit = usize::try_from(page.limit + 1).unwrap_or(usize::MAX);
@@ -62,7 +63,10 @@ impl Path {
             Some(Value::Uuid(id)) => *id,
             _ => None,
         };
-        let at = self.stops.iter().position(|stop| Some(stop.message.0) == message);
+        let at = self
+            .stops
+            .iter()
+            .position(|stop| Some(stop.message.0) == message);
         at.ok_or_else(|| self.stops.partition_point(|stop| stop.depth <= depth(key)))
     }
 }
@@ -90,13 +94,16 @@ const LINK: &str = "m.id, m.parent_id, m.conversation_id, m.seq, m.is_hidden";
 
 /// `$2, $3, …` for the values after the tenant, less the first `skip` of them.
 fn places(values: &[Value], skip: usize) -> String {
-    let places: Vec<String> =
-        (2 + skip..=values.len()).map(|place| format!("${place}")).collect();
+    let places: Vec<String> = (2 + skip..=values.len())
+        .map(|place| format!("${place}"))
+        .collect();
     places.join(", ")
 }
 
 fn with_tenant(scope: &Scope, ids: impl IntoIterator<Item = Uuid>) -> Vec<Value> {
-    std::iter::once(scope.tenant().0.into()).chain(ids.into_iter().map(Value::from)).collect()
+    std::iter::once(scope.tenant().0.into())
+        .chain(ids.into_iter().map(Value::from))
+        .collect()
 }
 
 /// From each of these messages up to its root.
@@ -122,9 +129,17 @@ pub async fn paths_to(
         return Ok(HashMap::new());
     }
     let values = with_tenant(scope, ends.iter().map(|id| id.0));
-    let sql = format!("with recursive {} select * from up", upwards(&places(&values, 0)));
-    let links = Link::find_by_statement(statement(db, &sql, values)).all(db).await?;
-    Ok(by_start(links).into_iter().filter_map(|(start, links)| Some((start, path(links)?))).collect())
+    let sql = format!(
+        "with recursive {} select * from up",
+        upwards(&places(&values, 0))
+    );
+    let links = Link::find_by_statement(statement(db, &sql, values))
+        .all(db)
+        .await?;
+    Ok(by_start(links)
+        .into_iter()
+        .filter_map(|(start, links)| Some((start, path(links)?)))
+        .collect())
 }
 
 /// The paths from the root through each of these messages on to its latest leaf, by the message; those of hidden messages are
@@ -151,10 +166,18 @@ pub async fn paths_through(
          select * from up union all select * from down where distance < 0",
         upwards(&start)
     );
-    let links = Link::find_by_statement(statement(db, &sql, values)).all(db).await?;
+    let links = Link::find_by_statement(statement(db, &sql, values))
+        .all(db)
+        .await?;
     let paths = by_start(links).into_iter().filter_map(|(start, links)| {
-        let shows = links.iter().any(|link| link.distance == 0 && !link.is_hidden);
-        let branch = if shows { latest_branch(links) } else { Vec::new() };
+        let shows = links
+            .iter()
+            .any(|link| link.distance == 0 && !link.is_hidden);
+        let branch = if shows {
+            latest_branch(&links)
+        } else {
+            Vec::new()
+        };
         Some((start, path(branch)?))
     });
     Ok(paths.collect())
@@ -170,10 +193,13 @@ fn by_start(links: Vec<Link>) -> HashMap<MessageId, Vec<Link>> {
 
 /// Of a message's ancestors and descendants those on the way to its latest leaf. A leaf is a message that shows and has none
 /// below it that does; a hidden one in between is on the way, though it does not show.
-fn latest_branch(links: Vec<Link>) -> Vec<Link> {
+fn latest_branch(links: &[Link]) -> Vec<Link> {
     let by_id: HashMap<Uuid, &Link> = links.iter().map(|link| (link.id, link)).collect();
     let mut inner: HashSet<Uuid> = HashSet::new();
-    for shown in links.iter().filter(|link| link.distance <= 0 && !link.is_hidden) {
+    for shown in links
+        .iter()
+        .filter(|link| link.distance <= 0 && !link.is_hidden)
+    {
         let mut above = shown.parent_id;
         while let Some(id) = above
             && inner.insert(id)
@@ -181,7 +207,9 @@ fn latest_branch(links: Vec<Link>) -> Vec<Link> {
             above = by_id.get(&id).and_then(|link| link.parent_id);
         }
     }
-    let leaves = links.iter().filter(|link| link.distance <= 0 && !link.is_hidden && !inner.contains(&link.id));
+    let leaves = links
+        .iter()
+        .filter(|link| link.distance <= 0 && !link.is_hidden && !inner.contains(&link.id));
     let mut branch = Vec::new();
     let mut at = leaves.max_by_key(|link| link.seq).map(|link| link.id);
     while let Some(link) = at.and_then(|id| by_id.get(&id)) {
@@ -198,7 +226,12 @@ fn path(mut links: Vec<Link>) -> Option<Path> {
     let stops = (0..).zip(&links).filter(|(_, link)| !link.is_hidden);
     Some(Path {
         conversation,
-        stops: stops.map(|(depth, link)| Stop { depth, message: MessageId(link.id) }).collect(),
+        stops: stops
+            .map(|(depth, link)| Stop {
+                depth,
+                message: MessageId(link.id),
+            })
+            .collect(),
     })
 }
 
@@ -224,7 +257,9 @@ pub async fn shown(
         places(&values, 0)
     );
     let rows = db.query_all_raw(statement(db, &sql, values)).await?;
-    rows.iter().map(|row| Ok((row.try_get_by("start")?, row.try_get_by("id")?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.try_get_by("start")?, row.try_get_by("id")?)))
+        .collect()
 }
 
 /// The messages below these parents, and the roots of these conversations, in order of creation, hidden ones left out; of those
@@ -247,7 +282,10 @@ pub async fn siblings(
         let before = values.len() - 1;
         values.extend(roots_of.iter().map(|id| Value::from(id.0)));
         let roots_of = places(&values, before);
-        either.push(format!("m.parent_id is null and m.conversation_id in ({roots_of})"));
+        // Said so that no database looks through the roots of all conversations there are.
+        either.push(format!(
+            "(m.parent_id is null) = true and m.conversation_id in ({roots_of})"
+        ));
     }
     if either.is_empty() {
         return Ok(Vec::new());
@@ -261,5 +299,8 @@ pub async fn siblings(
         either.join(" or "),
         values.len()
     );
-    message::Entity::find().from_raw_sql(statement(db, &sql, values)).all(db).await
+    message::Entity::find()
+        .from_raw_sql(statement(db, &sql, values))
+        .all(db)
+        .await
 }

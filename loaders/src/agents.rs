@@ -184,6 +184,7 @@ impl Relation for VersionsOf {
                 .filter(agent_version::Column::AgentId.is_in(keys.iter().map(|key| key.agent)));
             let rows = each::pages(
                 select,
+                keys.len(),
                 agent_version::Column::AgentId,
                 &[agent_version::Column::Number],
                 true,

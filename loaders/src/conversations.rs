@@ -112,7 +112,16 @@ impl Relation for ConversationsWith {
             let of = conversation::Column::AgentId;
             let order_by = RECENTLY_ACTIVE;
             let tx = source.tx().await?;
-            let rows = each::pages(select, of, &order_by, true, listing.page(), &**tx).await?;
+            let rows = each::pages(
+                select,
+                keys.len(),
+                of,
+                &order_by,
+                true,
+                listing.page(),
+                &**tx,
+            )
+            .await?;
             found.extend(dealt(listing.page(), keys, rows, |row| {
                 Some(Self {
                     agent: row.agent_id?,

@@ -94,7 +94,9 @@ impl Relation for AnsweringAgentOf {
         source: Source,
         keys: Vec<Self>,
     ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else { return Ok(HashMap::new()) };
+        let Some(scope) = talker(&source) else {
+            return Ok(HashMap::new());
+        };
         let tx = source.tx().await?;
         let agents = agent::Entity::in_tenant(scope)
             .filter(agent::Column::Id.is_in(keys.iter().map(|key| key.0)))
@@ -104,15 +106,24 @@ impl Relation for AnsweringAgentOf {
             .filter(agent_version::Column::Id.is_in(agents.iter().map(|agent| agent.version_id)))
             .all(&**tx)
             .await?;
-        let mut versions: HashMap<_, _> =
-            versions.into_iter().map(|version| (version.id, version)).collect();
+        let mut versions: HashMap<_, _> = versions
+            .into_iter()
+            .map(|version| (version.id, version))
+            .collect();
         let seen = agents.into_iter().filter_map(|agent| {
             let version = Arc::new(versions.remove(&agent.version_id)?);
             let sees = scope.may(Permission::AgentsUse) || scope.may(Permission::AgentsEdit);
             let access = scope.access(agent.owner_id, agent.visibility);
             let access = access.filter(|_| sees && agent.deleted_at.is_none());
             let access = access.unwrap_or(Access::Use);
-            Some((Self(agent.id), Arc::new(SeenAgent { agent, version, access })))
+            Some((
+                Self(agent.id),
+                Arc::new(SeenAgent {
+                    agent,
+                    version,
+                    access,
+                }),
+            ))
         });
         Ok(seen.collect())
     }
@@ -287,7 +298,16 @@ impl Relation for RunsIn {
             let conversations = keys.iter().map(|key| key.conversation);
             let select = select.filter(run::Column::ConversationId.is_in(conversations));
             let (of, page) = (run::Column::ConversationId, listing.page());
-            let rows = each::pages(select, of, &NEWEST, true, page, &**source.tx().await?).await?;
+            let rows = each::pages(
+                select,
+                keys.len(),
+                of,
+                &NEWEST,
+                true,
+                page,
+                &**source.tx().await?,
+            )
+            .await?;
             found.extend(dealt(page, keys, rows, |row| {
                 Some(Self {
                     conversation: row.conversation_id,

@@ -1,5 +1,7 @@
 //! Conversations, messages and runs as they are read, over the database that `WEFT_TEST_DATABASE` names.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Duration, Utc};
@@ -45,12 +47,19 @@ impl House {
             Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
             Chosen::Postgres(cluster) => {
                 let database = Database::create(&cluster).await.unwrap();
-                (Location::Postgres(database.url().to_owned()), Some(database))
+                (
+                    Location::Postgres(database.url().to_owned()),
+                    Some(database),
+                )
             }
         };
         let db = Db::connect(&location).await.unwrap();
         migration::migrate(db.system(SYSTEM)).await.unwrap();
-        Self { db, _folder: folder, _database: database }
+        Self {
+            db,
+            _folder: folder,
+            _database: database,
+        }
     }
 
     async fn write<T>(&self, work: impl AsyncFnOnce(&Tx) -> T) -> T {
@@ -108,8 +117,16 @@ fn said(talk: ConversationId, (n, parent, seq, is_hidden): Said) -> message::Mod
         tenant_id: TENANT,
         conversation_id: talk,
         seq,
-        role: if asks { MessageRole::User } else { MessageRole::Assistant },
-        status: if is_hidden { MessageStatus::Streaming } else { MessageStatus::Complete },
+        role: if asks {
+            MessageRole::User
+        } else {
+            MessageRole::Assistant
+        },
+        status: if is_hidden {
+            MessageStatus::Streaming
+        } else {
+            MessageStatus::Complete
+        },
         is_hidden,
         author_id: asks.then_some(OWNER),
         agent_id: None,
@@ -117,7 +134,9 @@ fn said(talk: ConversationId, (n, parent, seq, is_hidden): Said) -> message::Mod
         parent_id: (parent > 0).then(|| id(parent)),
         run_id: None,
         client_id: None,
-        parts: Parts(vec![Part::Text { text: n.to_string() }]),
+        parts: Parts(vec![Part::Text {
+            text: n.to_string(),
+        }]),
         parts_seq: seq,
         usage: None,
         rating: None,
@@ -169,7 +188,10 @@ fn asked(n: u128, talk: ConversationId, status: RunStatus, queue_no: i64) -> run
 }
 
 fn page(limit: u64) -> Page {
-    Page { limit, ..Page::default() }
+    Page {
+        limit,
+        ..Page::default()
+    }
 }
 
 fn numbers(stops: &[Stop]) -> Vec<u128> {
@@ -202,30 +224,58 @@ async fn branches_show_what_began() {
     let (here, there) = (mine.id, other.id);
     house
         .write(async |tx| {
-            conversation::Entity::add_all(&**tx, vec![mine, other]).await.unwrap();
+            conversation::Entity::add_all(&**tx, vec![mine, other])
+                .await
+                .unwrap();
             let rows = TREE.into_iter().map(|row| said(here, row)).collect();
             message::Entity::add_all(&**tx, rows).await.unwrap();
-            message::Entity::add(&**tx, said(there, (11, 0, 1, false))).await.unwrap();
+            message::Entity::add(&**tx, said(there, (11, 0, 1, false)))
+                .await
+                .unwrap();
         })
         .await;
     let reader = house.reader();
     quiesce(reader.gate(), async {
         // the one last used
         let path = reader.load(PathTo(id(8))).await.unwrap().unwrap();
-        assert_eq!((path.conversation, numbers(&path.stops)), (here, vec![1, 4, 5, 7]));
-        assert_eq!(path.stops.iter().map(|stop| stop.depth).collect::<Vec<_>>(), [0, 1, 2, 4]);
+        assert_eq!(
+            (path.conversation, numbers(&path.stops)),
+            (here, vec![1, 4, 5, 7])
+        );
+        assert_eq!(
+            path.stops.iter().map(|stop| stop.depth).collect::<Vec<_>>(),
+            [0, 1, 2, 4]
+        );
         assert_eq!(reader.load(ShownOf(id(8))).await.unwrap(), Some(id(7)));
         assert_eq!(reader.load(ShownOf(id(2))).await.unwrap(), Some(id(2)));
 
-        let through = [(1, vec![1, 4, 5, 7]), (2, vec![1, 2]), (3, vec![3, 10]), (5, vec![1, 4, 5, 7]), (11, vec![11])];
+        let through = [
+            (1, vec![1, 4, 5, 7]),
+            (2, vec![1, 2]),
+            (3, vec![3, 10]),
+            (5, vec![1, 4, 5, 7]),
+            (11, vec![11]),
+        ];
         for (message, branch) in through {
-            let path = reader.load(PathThrough(id(message))).await.unwrap().unwrap();
+            let path = reader
+                .load(PathThrough(id(message)))
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(numbers(&path.stops), branch, "through {message}");
             assert_eq!(path.conversation, if message == 11 { there } else { here });
         }
         for none in [6, 8, 99] {
-            assert_eq!(reader.load(PathThrough(id(none))).await.unwrap(), None, "{none}");
-            assert_eq!(reader.load(MessageOf(id(none))).await.unwrap(), None, "{none}");
+            assert_eq!(
+                reader.load(PathThrough(id(none))).await.unwrap(),
+                None,
+                "{none}"
+            );
+            assert_eq!(
+                reader.load(MessageOf(id(none))).await.unwrap(),
+                None,
+                "{none}"
+            );
         }
 
         let siblings = async |n: u128| -> Vec<u128> {
@@ -261,14 +311,59 @@ async fn a_place_on_a_branch_outlives_what_is_taken_out_above_it() {
     };
     assert_eq!(told(page(2)), (vec![1, 4], false, true));
     assert_eq!(told(page(0)), (vec![], false, true));
-    assert_eq!(told(Page { after: Some(place(1, 4)), ..page(9) }), (vec![5, 7], true, false));
-    assert_eq!(told(Page { backward: true, ..page(1) }), (vec![7], true, false));
-    assert_eq!(told(Page { backward: true, before: Some(place(2, 5)), ..page(1) }), (vec![4], true, true));
+    assert_eq!(
+        told(Page {
+            after: Some(place(1, 4)),
+            ..page(9)
+        }),
+        (vec![5, 7], true, false)
+    );
+    assert_eq!(
+        told(Page {
+            backward: true,
+            ..page(1)
+        }),
+        (vec![7], true, false)
+    );
+    assert_eq!(
+        told(Page {
+            backward: true,
+            before: Some(place(2, 5)),
+            ..page(1)
+        }),
+        (vec![4], true, true)
+    );
     // 7 was two deeper once; and 2, on another branch, stands where 4 does
-    assert_eq!(told(Page { before: Some(place(6, 7)), ..page(9) }), (vec![1, 4, 5], false, false));
-    assert_eq!(told(Page { after: Some(place(1, 2)), ..page(9) }), (vec![5, 7], true, false));
-    assert_eq!(told(Page { before: Some(place(1, 2)), ..page(9) }), (vec![1], false, false));
-    assert_eq!(told(Page { after: Some(place(2, 5)), before: Some(place(0, 1)), ..page(9) }).0, []);
+    assert_eq!(
+        told(Page {
+            before: Some(place(6, 7)),
+            ..page(9)
+        }),
+        (vec![1, 4, 5], false, false)
+    );
+    assert_eq!(
+        told(Page {
+            after: Some(place(1, 2)),
+            ..page(9)
+        }),
+        (vec![5, 7], true, false)
+    );
+    assert_eq!(
+        told(Page {
+            before: Some(place(1, 2)),
+            ..page(9)
+        }),
+        (vec![1], false, false)
+    );
+    assert_eq!(
+        told(Page {
+            after: Some(place(2, 5)),
+            before: Some(place(0, 1)),
+            ..page(9)
+        })
+        .0,
+        []
+    );
 }
 
 #[tokio::test]
@@ -279,64 +374,146 @@ async fn lists_of_conversations() {
         .zip(titles)
         .map(|(n, title)| {
             let agent = if n == 4 { None } else { Some(AGENT) };
-            conversation::Model { is_archived: n == 3, ..talk(n, agent, title) }
+            conversation::Model {
+                is_archived: n == 3,
+                ..talk(n, agent, title)
+            }
         })
         .collect();
     let ids: Vec<ConversationId> = rows.iter().map(|row| row.id).collect();
-    let gone = conversation::Model { deleted_at: Some(at(0)), ..talk(8, Some(AGENT), None) };
-    let stranger = conversation::Model { owner_id: UserId(Uuid::from_u128(77)), ..talk(9, Some(AGENT), None) };
+    let gone = conversation::Model {
+        deleted_at: Some(at(0)),
+        ..talk(8, Some(AGENT), None)
+    };
+    let stranger = conversation::Model {
+        owner_id: UserId(Uuid::from_u128(77)),
+        ..talk(9, Some(AGENT), None)
+    };
     house
         .write(async |tx| {
             conversation::Entity::add_all(&**tx, rows).await.unwrap();
-            conversation::Entity::add_all(&**tx, vec![gone, stranger]).await.unwrap();
-            run::Entity::add(&**tx, asked(1, ids[1], RunStatus::Queued, 1)).await.unwrap();
+            conversation::Entity::add_all(&**tx, vec![gone, stranger])
+                .await
+                .unwrap();
+            run::Entity::add(&**tx, asked(1, ids[1], RunStatus::Queued, 1))
+                .await
+                .unwrap();
         })
         .await;
     let reader = house.reader();
     let told = async |filter: ConversationFilter, order, page: Page| -> Vec<u128> {
-        let rows = reader.conversations(filter.clone(), order, page).await.unwrap();
-        rows.rows.iter().map(|row| row.id.0.as_u128() - 1000).collect()
+        let rows = reader
+            .conversations(filter.clone(), order, page)
+            .await
+            .unwrap();
+        rows.rows
+            .iter()
+            .map(|row| row.id.0.as_u128() - 1000)
+            .collect()
     };
     let all = ConversationFilter::default;
-    let (active, newest, title) =
-        (ConversationOrder::RecentlyActive, ConversationOrder::Newest, ConversationOrder::Title);
+    let (active, newest, title) = (
+        ConversationOrder::RecentlyActive,
+        ConversationOrder::Newest,
+        ConversationOrder::Title,
+    );
     assert_eq!(told(all(), active, page(9)).await, [5, 4, 3, 2, 1]);
-    assert_eq!(told(all(), newest, Page { backward: true, ..page(2) }).await, [2, 1]);
+    assert_eq!(
+        told(
+            all(),
+            newest,
+            Page {
+                backward: true,
+                ..page(2)
+            }
+        )
+        .await,
+        [2, 1]
+    );
     assert_eq!(told(all(), title, page(9)).await, [3, 1, 5, 2, 4]);
     // page by page, in both directions
     let place = |n: u128| -> Key {
         let title = titles[usize::try_from(n - 1).unwrap()];
         let id = Uuid::from_u128(1000 + n);
-        vec![i64::from(title.is_none()).into(), title.unwrap_or_default().into(), id.into()]
+        vec![
+            i64::from(title.is_none()).into(),
+            title.unwrap_or_default().into(),
+            id.into(),
+        ]
     };
-    assert_eq!(told(all(), title, Page { after: Some(place(3)), ..page(2) }).await, [1, 5]);
-    assert_eq!(told(all(), title, Page { after: Some(place(5)), ..page(2) }).await, [2, 4]);
-    let before = Page { before: Some(place(4)), backward: true, ..page(3) };
+    assert_eq!(
+        told(
+            all(),
+            title,
+            Page {
+                after: Some(place(3)),
+                ..page(2)
+            }
+        )
+        .await,
+        [1, 5]
+    );
+    assert_eq!(
+        told(
+            all(),
+            title,
+            Page {
+                after: Some(place(5)),
+                ..page(2)
+            }
+        )
+        .await,
+        [2, 4]
+    );
+    let before = Page {
+        before: Some(place(4)),
+        backward: true,
+        ..page(3)
+    };
     assert_eq!(told(all(), title, before).await, [1, 5, 2]);
 
-    let busy = |busy| ConversationFilter { is_busy: Some(busy), ..all() };
+    let busy = |busy| ConversationFilter {
+        is_busy: Some(busy),
+        ..all()
+    };
     assert_eq!(told(busy(true), active, page(9)).await, [2]);
     assert_eq!(told(busy(false), active, page(9)).await, [5, 4, 3, 1]);
-    let archived = ConversationFilter { is_archived: Some(true), ..all() };
+    let archived = ConversationFilter {
+        is_archived: Some(true),
+        ..all()
+    };
     assert_eq!(told(archived, active, page(9)).await, [3]);
-    let with = ConversationFilter { agent: Some(AGENT), ..all() };
+    let with = ConversationFilter {
+        agent: Some(AGENT),
+        ..all()
+    };
     assert_eq!(told(with.clone(), active, page(9)).await, [5, 3, 2, 1]);
     assert_eq!(reader.count_conversations(with).await.unwrap(), Some(4));
 
     // each agent's, in one statement
     let nobody = AgentId(Uuid::from_u128(4));
     let listing = Listing::new(page(2), ());
-    let keys = [AGENT, nobody].map(|agent| ConversationsWith { agent, listing: listing.clone() });
+    let keys = [AGENT, nobody].map(|agent| ConversationsWith {
+        agent,
+        listing: listing.clone(),
+    });
     let found = reader.load_many(keys.clone()).await.unwrap();
     let of = |key| {
         let rows: &entities::page::Rows<Arc<conversation::Model>> = &found[key];
-        let numbers: Vec<_> = rows.rows.iter().map(|row| row.id.0.as_u128() - 1000).collect();
+        let numbers: Vec<_> = rows
+            .rows
+            .iter()
+            .map(|row| row.id.0.as_u128() - 1000)
+            .collect();
         (numbers, rows.has_next)
     };
     assert_eq!(of(&keys[0]), (vec![5, 3], true));
     assert_eq!(of(&keys[1]), (vec![], false));
     let counts = [AGENT, nobody].map(ConversationCountWith);
-    assert_eq!(reader.load_many(counts).await.unwrap(), HashMap::from([(counts[0], Some(4))]));
+    assert_eq!(
+        reader.load_many(counts).await.unwrap(),
+        HashMap::from([(counts[0], Some(4))])
+    );
 }
 
 #[tokio::test]
@@ -378,35 +555,76 @@ async fn lists_of_runs() {
     let ids: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     house
         .write(async |tx| {
-            conversation::Entity::add_all(&**tx, talks.to_vec()).await.unwrap();
+            conversation::Entity::add_all(&**tx, talks.to_vec())
+                .await
+                .unwrap();
             agent::Entity::add(&**tx, row).await.unwrap();
             run::Entity::add_all(&**tx, runs).await.unwrap();
         })
         .await;
     let reader = house.reader();
-    let ahead = reader.load_many(ids.iter().copied().map(PlaceInQueueOf)).await.unwrap();
+    let ahead = reader
+        .load_many(ids.iter().copied().map(PlaceInQueueOf))
+        .await
+        .unwrap();
     let expected = [(PlaceInQueueOf(ids[2]), 1), (PlaceInQueueOf(ids[3]), 2)];
     assert_eq!(ahead, HashMap::from(expected));
-    assert_eq!(reader.load(NewestRunOf(AGENT)).await.unwrap().unwrap().id, ids[4]);
+    assert_eq!(
+        reader.load(NewestRunOf(AGENT)).await.unwrap().unwrap().id,
+        ids[4]
+    );
 
     let told = |rows: &entities::page::Rows<Arc<run::Model>>| -> Vec<u128> {
-        rows.rows.iter().map(|row| row.id.0.as_u128() - 2000).collect()
+        rows.rows
+            .iter()
+            .map(|row| row.id.0.as_u128() - 2000)
+            .collect()
     };
-    let queued = RunFilter { status: Some(vec![RunStatus::Queued]), ..RunFilter::default() };
-    assert_eq!(told(&reader.runs(RunFilter::default(), page(9)).await.unwrap()), [5, 4, 3, 2, 1]);
-    assert_eq!(told(&reader.runs(queued.clone(), page(9)).await.unwrap()), [5, 4, 3]);
-    let between = RunFilter { since: Some(at(2)), until: Some(at(4)), ..RunFilter::default() };
+    let queued = RunFilter {
+        status: Some(vec![RunStatus::Queued]),
+        ..RunFilter::default()
+    };
+    assert_eq!(
+        told(&reader.runs(RunFilter::default(), page(9)).await.unwrap()),
+        [5, 4, 3, 2, 1]
+    );
+    assert_eq!(
+        told(&reader.runs(queued.clone(), page(9)).await.unwrap()),
+        [5, 4, 3]
+    );
+    let between = RunFilter {
+        since: Some(at(2)),
+        until: Some(at(4)),
+        ..RunFilter::default()
+    };
     assert_eq!(told(&reader.runs(between, page(9)).await.unwrap()), [3, 2]);
     assert_eq!(reader.count_runs(queued.clone()).await.unwrap(), Some(3));
 
     let listing = Listing::new(page(1), queued);
-    let keys = [here, there].map(|conversation| RunsIn { conversation, listing: listing.clone() });
+    let keys = [here, there].map(|conversation| RunsIn {
+        conversation,
+        listing: listing.clone(),
+    });
     let found = reader.load_many(keys.clone()).await.unwrap();
-    assert_eq!((told(&found[&keys[0]]), found[&keys[0]].has_next), (vec![4], true));
-    assert_eq!((told(&found[&keys[1]]), found[&keys[1]].has_next), (vec![5], false));
-    let counts = [here, there].map(|conversation| RunCountIn { conversation, listing: listing.clone() });
+    assert_eq!(
+        (told(&found[&keys[0]]), found[&keys[0]].has_next),
+        (vec![4], true)
+    );
+    assert_eq!(
+        (told(&found[&keys[1]]), found[&keys[1]].has_next),
+        (vec![5], false)
+    );
+    let alone = house.reader().load(keys[0].clone()).await.unwrap().unwrap();
+    assert_eq!((told(&alone), alone.has_next), (vec![4], true));
+    let counts = [here, there].map(|conversation| RunCountIn {
+        conversation,
+        listing: listing.clone(),
+    });
     let counted = reader.load_many(counts.clone()).await.unwrap();
-    assert_eq!((counted[&counts[0]], counted[&counts[1]]), (Some(2), Some(1)));
+    assert_eq!(
+        (counted[&counts[0]], counted[&counts[1]]),
+        (Some(2), Some(1))
+    );
 }
 
 #[tokio::test]
@@ -417,26 +635,52 @@ async fn others_see_nothing() {
     house
         .write(async |tx| {
             conversation::Entity::add(&**tx, mine).await.unwrap();
-            message::Entity::add(&**tx, said(here, TREE[0])).await.unwrap();
-            run::Entity::add(&**tx, asked(1, here, RunStatus::Queued, 1)).await.unwrap();
+            message::Entity::add(&**tx, said(here, TREE[0]))
+                .await
+                .unwrap();
+            run::Entity::add(&**tx, asked(1, here, RunStatus::Queued, 1))
+                .await
+                .unwrap();
         })
         .await;
     let member = Permissions::of(Role::Member);
     let strangers = [
         (TenantId(Uuid::from_u128(66)), OWNER, member),
-        (TENANT, UserId(Uuid::from_u128(77)), Permissions::of(Role::Owner)),
+        (
+            TENANT,
+            UserId(Uuid::from_u128(77)),
+            Permissions::of(Role::Owner),
+        ),
         (TENANT, OWNER, member.without(Permission::ConversationsUse)),
     ];
     for (tenant, user, permissions) in strangers {
         let reader = house.reader_of(tenant, user, permissions);
         assert_eq!(reader.load(ConversationOf(here)).await.unwrap(), None);
         assert_eq!(reader.load(MessageOf(id(1))).await.unwrap(), None);
-        assert_eq!(reader.load(RunOf(RunId(Uuid::from_u128(2001)))).await.unwrap(), None);
+        assert_eq!(
+            reader
+                .load(RunOf(RunId(Uuid::from_u128(2001))))
+                .await
+                .unwrap(),
+            None
+        );
         let order = ConversationOrder::Title;
-        let rows = reader.conversations(ConversationFilter::default(), order, page(9)).await;
+        let rows = reader
+            .conversations(ConversationFilter::default(), order, page(9))
+            .await;
         assert!(rows.unwrap().rows.is_empty());
-        assert!(reader.runs(RunFilter::default(), page(9)).await.unwrap().rows.is_empty());
-        assert_eq!(reader.count_runs(RunFilter::default()).await.unwrap(), Some(0));
+        assert!(
+            reader
+                .runs(RunFilter::default(), page(9))
+                .await
+                .unwrap()
+                .rows
+                .is_empty()
+        );
+        assert_eq!(
+            reader.count_runs(RunFilter::default()).await.unwrap(),
+            Some(0)
+        );
     }
     let reader = Reader::new(&house.db, None);
     assert_eq!(reader.load(ConversationOf(here)).await.unwrap(), None);

@@ -4,6 +4,7 @@
 //! commands to the crates below. [`errors`] turns refusals into what a client can act on, [`connection`] makes lists,
 //! [`node`] is where a type says how it is found by its id. The roots are put together in the crate `schema`.
 
+// The types of the graph refer to each other in circles, and whether their futures are `Send` is looked for along these.
 #![recursion_limit = "512"]
 
 pub mod agent;

@@ -110,9 +110,10 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
             .load(MessageOf(MessageId(id)))
             .await?
             .map(|row| Node::Message(Message::from(row))),
-        RunId::PREFIX => {
-            reader.load(RunOf(RunId(id))).await?.map(|row| Node::Run(Run::from(row)))
-        }
+        RunId::PREFIX => reader
+            .load(RunOf(RunId(id)))
+            .await?
+            .map(|row| Node::Run(Run::from(row))),
         ToolCallId::PREFIX => reader
             .load(ToolCallOf(ToolCallId(id)))
             .await?

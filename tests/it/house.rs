@@ -57,7 +57,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("entities", &[]),
     ("migration", &[]),
     ("support", &[]),
-    ("it", &["support"]),
+    ("it", &["support", "entities"]),
 ];
 
 /// What tests of a crate may use besides: the tables, the product from outside, and a crate with a schema for `graphql`.

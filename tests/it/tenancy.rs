@@ -159,6 +159,7 @@ async fn a_revoked_key_is_refused_everywhere_within_five_seconds() {
     let scene = Scene::new().await;
     let agent = scene.agent("tokens-3-0").await;
     let sent = scene.client.send_to_agent(&agent, "hi").await;
+    scene.ended(&sent.run).await;
     let made = scene.client.done("mutation { createApiKey(input: { name: \"k\", kind: PERSONAL }) { apiKey { id prefix } secret errors { code } } }", json!({})).await;
     let keyed = scene.client.with_token(made["secret"].as_str());
     assert_eq!(keyed.ok("{ viewer { credential } }", json!({})).await["viewer"]["credential"], "PERSONAL_KEY");

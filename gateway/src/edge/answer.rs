@@ -18,8 +18,22 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(mut response: Response, request_id: &str) -> Self {
+    /// Of a query or mutation.
+    pub(super) fn of(response: Response, request_id: &str) -> Self {
         let refused = async_graphql::refused(&response);
+        Self::made(response, refused, request_id)
+    }
+
+    /// Of a subscription: an error of its root field is no event. Either there is no stream of events, or it ends by it; the
+    /// protocol has a message for both.
+    pub(super) fn of_event(response: Response, request_id: &str) -> Self {
+        let refused = response.data == Value::Null
+            && !response.errors.is_empty()
+            && response.errors.iter().all(|error| error.path.len() <= 1);
+        Self::made(response, refused, request_id)
+    }
+
+    fn made(mut response: Response, refused: bool, request_id: &str) -> Self {
         for error in &mut response.errors {
             complete(error, request_id);
         }

@@ -213,7 +213,7 @@ const CREATE_MODEL: &str = "mutation($input: CreateModelInput!) { createModel(in
 async fn a_model_shows_its_address_to_those_who_may_change_it() {
     let house = House::new().await;
     let input = json!({
-        "kind": "CHAT", "provider": "OPENAI_COMPATIBLE", "modelName": "gpt-4o", "baseUrl": "https://models.example/v1",
+        "slug": "gpt-4o", "kind": "CHAT", "provider": "OPENAI_COMPATIBLE", "modelName": "gpt-4o", "baseUrl": "https://models.example/v1",
         "apiKey": "sk-1", "headers": [{ "name": "X-Team", "value": "looms" }], "pricing": { "inputPerMillion": "2.50" },
         "isDefault": true,
     });
@@ -293,7 +293,7 @@ async fn a_model_shows_its_address_to_those_who_may_change_it() {
 #[tokio::test]
 async fn a_model_in_use_names_what_uses_it() {
     let house = House::new().await;
-    let input = json!({ "kind": "CHAT", "provider": "ANTHROPIC", "modelName": "claude-sonnet-4" });
+    let input = json!({ "slug": "claude", "kind": "CHAT", "provider": "ANTHROPIC", "modelName": "claude-sonnet-4" });
     let id =
         house.owner(CREATE_MODEL, json!({ "input": input })).await["createModel"]["model"]["id"]
             .clone();

@@ -413,8 +413,16 @@ events! {
         desc = "Its place in the log of its conversation: go on after it, and this one is not told again."
     ),
     field(name = "at", ty = "DateTime", desc = "When it happened."),
-    field(name = "conversation_id", ty = "ID", desc = "The conversation in which it happened."),
-    field(name = "run_id", ty = "Option<ID>", desc = "The run that it is part of.")
+    field(
+        name = "conversation_id",
+        ty = "ID",
+        desc = "The conversation in which it happened."
+    ),
+    field(
+        name = "run_id",
+        ty = "Option<ID>",
+        desc = "The run that it is part of."
+    )
 )]
 #[expect(missing_docs, reason = "each variant is the event of its name")]
 pub enum ConversationEvent {
@@ -447,38 +455,85 @@ plain_abstract!(ConversationEvent as conversation_event_gql {
 
 impl From<Event> for ConversationEvent {
     fn from(event: Event) -> Self {
-        let Event { seq, at, conversation, run, body } = event;
-        let origin = Origin { seq, at, conversation, run };
+        let Event {
+            seq,
+            at,
+            conversation,
+            run,
+            body,
+        } = event;
+        let origin = Origin {
+            seq,
+            at,
+            conversation,
+            run,
+        };
         match body {
             Body::MessageCreated(facts) => Self::MessageCreated(MessageCreated { origin, facts }),
-            Body::MessageCompleted(facts) => Self::MessageCompleted(MessageCompleted { origin, facts }),
+            Body::MessageCompleted(facts) => {
+                Self::MessageCompleted(MessageCompleted { origin, facts })
+            }
             Body::MessageUpdated(facts) => Self::MessageUpdated(MessageUpdated { origin, facts }),
-            Body::RunQueued { position, run: facts } => {
-                Self::RunQueued(RunQueued { origin, position, facts })
-            }
-            Body::RunStarted { attempt, run: facts } => {
-                Self::RunStarted(RunStarted { origin, attempt, facts })
-            }
+            Body::RunQueued {
+                position,
+                run: facts,
+            } => Self::RunQueued(RunQueued {
+                origin,
+                position,
+                facts,
+            }),
+            Body::RunStarted {
+                attempt,
+                run: facts,
+            } => Self::RunStarted(RunStarted {
+                origin,
+                attempt,
+                facts,
+            }),
             Body::RunUpdated(facts) => Self::RunUpdated(RunUpdated { origin, facts }),
             Body::StepStarted { step } => Self::StepStarted(StepStarted { origin, step }),
-            Body::StepRestarted { step, reason, message, from_part } => {
-                Self::StepRestarted(StepRestarted { origin, step, reason, message, from_part })
-            }
+            Body::StepRestarted {
+                step,
+                reason,
+                message,
+                from_part,
+            } => Self::StepRestarted(StepRestarted {
+                origin,
+                step,
+                reason,
+                message,
+                from_part,
+            }),
             Body::StepFinished(facts) => Self::StepFinished(StepFinished { origin, facts }),
             Body::TextDelta(delta) => Self::TextDelta(TextDelta { origin, delta }),
             Body::ReasoningDelta(delta) => Self::ReasoningDelta(ReasoningDelta { origin, delta }),
             Body::ArgumentsDelta(delta) => {
                 Self::ToolCallArgumentsDelta(ToolCallArgumentsDelta { origin, delta })
             }
-            Body::PartAdded { message, part, content } => {
-                Self::PartAdded(PartAdded { origin, message, part, content })
-            }
-            Body::ToolCallStarted { message, part, call } => {
-                Self::ToolCallStarted(ToolCallStarted { origin, message, part, call: Arc::new(call) })
-            }
-            Body::ToolCallFinished(call) => {
-                Self::ToolCallFinished(ToolCallFinished { origin, call: Arc::new(call) })
-            }
+            Body::PartAdded {
+                message,
+                part,
+                content,
+            } => Self::PartAdded(PartAdded {
+                origin,
+                message,
+                part,
+                content,
+            }),
+            Body::ToolCallStarted {
+                message,
+                part,
+                call,
+            } => Self::ToolCallStarted(ToolCallStarted {
+                origin,
+                message,
+                part,
+                call: Arc::new(call),
+            }),
+            Body::ToolCallFinished(call) => Self::ToolCallFinished(ToolCallFinished {
+                origin,
+                call: Arc::new(call),
+            }),
             Body::RunCompleted(facts) => Self::RunCompleted(RunCompleted { origin, facts }),
             Body::RunFailed(facts) => Self::RunFailed(RunFailed { origin, facts }),
             Body::RunCancelled(facts) => Self::RunCancelled(RunCancelled { origin, facts }),

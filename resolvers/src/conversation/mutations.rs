@@ -114,7 +114,14 @@ impl UpdateConversationInput {
             MaybeUndefined::Value(is_archived) => Some(is_archived),
         };
         let id = self.id.named(&["input", "id"])?;
-        Ok((id, UpdateConversation { title: self.title.into(), agent, is_archived }))
+        Ok((
+            id,
+            UpdateConversation {
+                title: self.title.into(),
+                agent,
+                is_archived,
+            },
+        ))
     }
 }
 
@@ -125,7 +132,9 @@ impl SendMessageInput {
             WhenBusy::Enqueue => send::WhenBusy::Enqueue,
             WhenBusy::Interrupt | WhenBusy::Rollback => {
                 let path = &["input", "whenBusy"];
-                return Err(Refusal::invalid(path, "INTERRUPT and ROLLBACK are not served yet").into());
+                return Err(
+                    Refusal::invalid(path, "INTERRUPT and ROLLBACK are not served yet").into(),
+                );
             }
         };
         Ok(SendMessage {
@@ -153,7 +162,10 @@ async fn changed(
                 errors: Vec::new(),
             }
         }
-        Err(errors) => ConversationPayload { errors, ..ConversationPayload::default() },
+        Err(errors) => ConversationPayload {
+            errors,
+            ..ConversationPayload::default()
+        },
     })
 }
 
@@ -190,7 +202,10 @@ impl ConversationMutation {
         let scope = ctx.scope()?;
         let made = match named(input.agent_id.as_ref(), &["input", "agentId"]) {
             Ok(agent) => {
-                let new = CreateConversation { agent, title: input.title };
+                let new = CreateConversation {
+                    agent,
+                    title: input.title,
+                };
                 ctx.engine().create_conversation(&scope, new).await
             }
             Err(error) => Err(error),
@@ -223,7 +238,10 @@ impl ConversationMutation {
             Ok(id) => ctx.engine().delete_conversation(&scope, id).await,
             Err(error) => Err(error),
         };
-        Ok(DeletePayload::of(input.id, ctx.settle(deleted.map(|_| ()))?))
+        Ok(DeletePayload::of(
+            input.id,
+            ctx.settle(deleted.map(|_| ()))?,
+        ))
     }
 
     /// Say something; the agent's answer is a run. Subscribe with the payload's cursor and nothing is missed.
@@ -239,7 +257,10 @@ impl ConversationMutation {
         };
         match ctx.settle(outcome)? {
             Ok(made) => sent(ctx, made).await,
-            Err(errors) => Ok(SendMessagePayload { errors, ..SendMessagePayload::default() }),
+            Err(errors) => Ok(SendMessagePayload {
+                errors,
+                ..SendMessagePayload::default()
+            }),
         }
     }
 }

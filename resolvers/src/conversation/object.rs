@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, ID, Object, Result, plain};
 use engine::event::ConversationFacts;
 use entities::{
     ConversationId, MessageId, Refusal, conversation,
@@ -47,7 +47,9 @@ impl From<Arc<conversation::Model>> for Conversation {
 /// A conversation that something refers to that was seen: gone only where that went, too, since.
 pub(crate) async fn conversation(ctx: &Context<'_>, id: ConversationId) -> Result<Conversation> {
     let row = ctx.reader().load(ConversationOf(id)).await?;
-    Ok(Conversation::from(row.ok_or_else(|| Refusal::not_found(&[], id))?))
+    Ok(Conversation::from(
+        row.ok_or_else(|| Refusal::not_found(&[], id))?,
+    ))
 }
 
 impl Conversation {
@@ -68,7 +70,9 @@ impl Conversation {
     /// The messages along the branch that is asked for.
     async fn path(&self, ctx: &Context<'_>, through: Option<ID>) -> Result<Option<Arc<Path>>> {
         let Some(given) = through else {
-            let Some(leaf) = self.row.leaf_id else { return Ok(None) };
+            let Some(leaf) = self.row.leaf_id else {
+                return Ok(None);
+            };
             return Ok(ctx.reader().load(PathTo(leaf)).await?);
         };
         let path = match given.typed::<MessageId>() {
@@ -76,12 +80,19 @@ impl Conversation {
             None => None,
         };
         let path = path.filter(|path| path.conversation == self.row.id);
-        Ok(Some(path.ok_or_else(|| Refusal::not_found(&["through"], given.as_str()))?))
+        Ok(Some(path.ok_or_else(|| {
+            Refusal::not_found(&["through"], given.as_str())
+        })?))
     }
 }
 
+plain!(Conversation as conversation_gql {
+    "id" => id, "title" => title, "isArchived" => is_archived, "visibility" => visibility, "viewerAccess" => viewer_access,
+    "lastActivityAt" => last_activity_at, "createdAt" => created_at, "updatedAt" => updated_at,
+});
+
 /// A conversation with an agent: a tree of messages, and the runs that answer in it.
-#[Object]
+#[Object(crate = "conversation_gql")]
 impl Conversation {
     /// Its id.
     pub async fn id(&self) -> ID {
@@ -95,7 +106,9 @@ impl Conversation {
 
     /// The agent that answers in it, whether or not it is still there.
     async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
-        let Some(id) = self.row.agent_id else { return Ok(None) };
+        let Some(id) = self.row.agent_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(AnsweringAgentOf(id)).await?.map(Agent))
     }
 
@@ -122,8 +135,18 @@ impl Conversation {
         #[graphql(desc = "Of a message of this conversation, which is to be on the branch.")]
         through: Option<ID>,
     ) -> Result<Connection<Message>> {
-        let page = paths::page(ctx, &Paging { first, after, last, before })?;
-        let Some(path) = self.path(ctx, through).await? else { return Ok(Connection::empty()) };
+        let page = paths::page(
+            ctx,
+            &Paging {
+                first,
+                after,
+                last,
+                before,
+            },
+        )?;
+        let Some(path) = self.path(ctx, through).await? else {
+            return Ok(Connection::empty());
+        };
         let stops = path.page(&page);
         let keys = stops.rows.iter().map(|stop| MessageOf(stop.message));
         let found = ctx.reader().load_many(keys).await?;
@@ -132,20 +155,34 @@ impl Conversation {
             Some((stop, row))
         });
         let (has_next, has_previous) = (stops.has_next, stops.has_previous);
-        let rows = Rows { rows: rows.collect(), has_next, has_previous };
+        let rows = Rows {
+            rows: rows.collect(),
+            has_next,
+            has_previous,
+        };
         Ok(paths::connection(rows, path.stops.len()))
     }
 
     /// The end of the branch last used.
     async fn leaf(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
-        let Some(leaf) = self.row.leaf_id else { return Ok(None) };
-        let Some(shown) = ctx.reader().load(ShownOf(leaf)).await? else { return Ok(None) };
-        Ok(ctx.reader().load(MessageOf(shown)).await?.map(Message::from))
+        let Some(leaf) = self.row.leaf_id else {
+            return Ok(None);
+        };
+        let Some(shown) = ctx.reader().load(ShownOf(leaf)).await? else {
+            return Ok(None);
+        };
+        Ok(ctx
+            .reader()
+            .load(MessageOf(shown))
+            .await?
+            .map(Message::from))
     }
 
     /// The newest message of all branches.
     async fn last_message(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
-        let Some(id) = self.row.last_message_id else { return Ok(None) };
+        let Some(id) = self.row.last_message_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(MessageOf(id)).await?.map(Message::from))
     }
 
@@ -159,24 +196,47 @@ impl Conversation {
         #[graphql(desc = "Before this place.")] before: Option<Cursor>,
         #[graphql(desc = "Which of them.")] filter: Option<RunFilter>,
     ) -> Result<Connection<Run>> {
-        let page = runs::page(ctx, &Paging { first, after, last, before })?;
-        let Some(filter) = filter.unwrap_or_default().read() else { return Ok(Connection::empty()) };
+        let page = runs::page(
+            ctx,
+            &Paging {
+                first,
+                after,
+                last,
+                before,
+            },
+        )?;
+        let Some(filter) = filter.unwrap_or_default().read() else {
+            return Ok(Connection::empty());
+        };
         let conversation = self.row.id;
         let listing = Listing::new(page, filter);
-        let key = RunsIn { conversation, listing: listing.clone() };
-        let Some(rows) = ctx.reader().load(key).await? else { return Ok(Connection::empty()) };
+        let key = RunsIn {
+            conversation,
+            listing: listing.clone(),
+        };
+        let Some(rows) = ctx.reader().load(key).await? else {
+            return Ok(Connection::empty());
+        };
         // The count takes no notice of the page, so that several pages share one.
         let whole = Listing::new(entities::page::Page::default(), listing.filter().clone());
         let reader = ctx.reader().clone();
         Ok(runs::connection(rows).counted(move || {
-            let (reader, key) = (reader.clone(), RunCountIn { conversation, listing: whole.clone() });
+            let (reader, key) = (
+                reader.clone(),
+                RunCountIn {
+                    conversation,
+                    listing: whole.clone(),
+                },
+            );
             async move { Ok(reader.load(key).await?.unwrap_or(Some(0))) }
         }))
     }
 
     /// The run that is under way: RUNNING or WAITING.
     async fn active_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        let Some(id) = self.row.active_run_id else { return Ok(None) };
+        let Some(id) = self.row.active_run_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(RunOf(id)).await?.map(Run::from))
     }
 

@@ -45,7 +45,11 @@ impl ConversationFilter {
             None => None,
         };
         let (is_archived, is_busy) = (self.is_archived, self.is_busy);
-        Some(conversations::ConversationFilter { agent, is_archived, is_busy })
+        Some(conversations::ConversationFilter {
+            agent,
+            is_archived,
+            is_busy,
+        })
     }
 }
 
@@ -66,7 +70,11 @@ fn connection(
         ConversationOrder::Title => {
             let place = |row: &Row| {
                 let title = row.title.clone();
-                (i64::from(title.is_none()), title.unwrap_or_default(), row.id.0)
+                (
+                    i64::from(title.is_none()),
+                    title.unwrap_or_default(),
+                    row.id.0,
+                )
             };
             Connection::new(TITLE, rows, place, node)
         }
@@ -80,13 +88,25 @@ pub(crate) async fn with_agent(
     paging: Paging,
 ) -> Result<Connection<Conversation>> {
     let page = paging.read::<ByTime>(ctx, RECENTLY_ACTIVE)?;
-    let key = ConversationsWith { agent, listing: Listing::new(page, ()) };
-    let Some(rows) = ctx.reader().load(key).await? else { return Ok(Connection::empty()) };
+    let key = ConversationsWith {
+        agent,
+        listing: Listing::new(page, ()),
+    };
+    let Some(rows) = ctx.reader().load(key).await? else {
+        return Ok(Connection::empty());
+    };
     let reader = ctx.reader().clone();
-    Ok(connection(ConversationOrder::RecentlyActive, rows).counted(move || {
-        let reader = reader.clone();
-        async move { Ok(reader.load(ConversationCountWith(agent)).await?.unwrap_or(Some(0))) }
-    }))
+    Ok(
+        connection(ConversationOrder::RecentlyActive, rows).counted(move || {
+            let reader = reader.clone();
+            async move {
+                Ok(reader
+                    .load(ConversationCountWith(agent))
+                    .await?
+                    .unwrap_or(Some(0)))
+            }
+        }),
+    )
 }
 
 /// Finding conversations.
@@ -102,8 +122,14 @@ impl ConversationQuery {
         #[graphql(desc = "Of a conversation.")] id: ID,
     ) -> Result<Option<Conversation>> {
         ctx.scope()?;
-        let Some(id) = id.typed::<ConversationId>() else { return Ok(None) };
-        Ok(ctx.reader().load(ConversationOf(id)).await?.map(Conversation::from))
+        let Some(id) = id.typed::<ConversationId>() else {
+            return Ok(None);
+        };
+        Ok(ctx
+            .reader()
+            .load(ConversationOf(id))
+            .await?
+            .map(Conversation::from))
     }
 
     /// The viewer's conversations.
@@ -123,14 +149,24 @@ impl ConversationQuery {
         order_by: ConversationOrder,
     ) -> Result<Connection<Conversation>> {
         ctx.scope()?;
-        let paging = Paging { first, after, last, before };
+        let paging = Paging {
+            first,
+            after,
+            last,
+            before,
+        };
         let page = match order_by {
             ConversationOrder::RecentlyActive => paging.read::<ByTime>(ctx, RECENTLY_ACTIVE)?,
             ConversationOrder::Newest => paging.read::<ByTime>(ctx, NEWEST)?,
             ConversationOrder::Title => paging.read::<ByTitle>(ctx, TITLE)?,
         };
-        let Some(filter) = filter.unwrap_or_default().read() else { return Ok(Connection::empty()) };
-        let rows = ctx.reader().conversations(filter.clone(), order_by.into(), page).await?;
+        let Some(filter) = filter.unwrap_or_default().read() else {
+            return Ok(Connection::empty());
+        };
+        let rows = ctx
+            .reader()
+            .conversations(filter.clone(), order_by.into(), page)
+            .await?;
         let reader = ctx.reader().clone();
         Ok(connection(order_by, rows).counted(move || {
             let (reader, filter) = (reader.clone(), filter.clone());

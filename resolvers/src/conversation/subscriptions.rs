@@ -23,7 +23,10 @@ fn failed(error: EventsError, argument: &str, id: &ID) -> Error {
         }
         EventsError::Cursor(wrong) => wrong.into(),
         EventsError::Database(cause) => {
-            tracing::error!(error = &cause as &dyn std::error::Error, "failed to read the log");
+            tracing::error!(
+                error = &cause as &dyn std::error::Error,
+                "failed to read the log"
+            );
             Error::new("the log can't be read at the moment; come back with your last cursor")
                 .extend_with(|_, set| set.set("code", enum_value(ErrorCode::Unavailable)))
         }

@@ -58,10 +58,12 @@ impl Message {
         if self.told || self.row.status != Status::Streaming {
             return Ok(Cow::Borrowed(&self.row.parts));
         }
-        Ok(match ctx.reader().load(LivePartsOf(self.row.clone())).await? {
-            Some(parts) => Cow::Owned(Arc::unwrap_or_clone(parts)),
-            None => Cow::Borrowed(&self.row.parts),
-        })
+        Ok(
+            match ctx.reader().load(LivePartsOf(self.row.clone())).await? {
+                Some(parts) => Cow::Owned(Arc::unwrap_or_clone(parts)),
+                None => Cow::Borrowed(&self.row.parts),
+            },
+        )
     }
 }
 
@@ -95,19 +97,25 @@ impl Message {
 
     /// Who wrote it, where a person did.
     async fn author(&self, ctx: &Context<'_>) -> Result<Option<User>> {
-        let Some(id) = self.row.author_id else { return Ok(None) };
+        let Some(id) = self.row.author_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(MemberOf(id)).await?.map(User))
     }
 
     /// The agent that answers in it, where one does.
     async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
-        let Some(id) = self.row.agent_id else { return Ok(None) };
+        let Some(id) = self.row.agent_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(AnsweringAgentOf(id)).await?.map(Agent))
     }
 
     /// The model that writes it, where one does; null for those who may not see it.
     async fn model(&self, ctx: &Context<'_>) -> Result<Option<Model>> {
-        let Some(id) = self.row.model_id else { return Ok(None) };
+        let Some(id) = self.row.model_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(ModelOf(id)).await?.map(Model))
     }
 
@@ -119,7 +127,11 @@ impl Message {
     /// What it is made of, in order.
     async fn parts(&self, ctx: &Context<'_>) -> Result<Vec<MessagePart>> {
         let parts = self.all_parts(ctx).await?.into_owned().0;
-        Ok(parts.into_iter().enumerate().map(|(at, part)| MessagePart::at(at, part)).collect())
+        Ok(parts
+            .into_iter()
+            .enumerate()
+            .map(|(at, part)| MessagePart::at(at, part))
+            .collect())
     }
 
     /// The id of the message that it follows; that of an answer whose run has yet to start, where it waits behind one.
@@ -129,15 +141,24 @@ impl Message {
 
     /// The message that it follows; null for the first one, and while that one's run has yet to start.
     async fn parent(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
-        let Some(id) = self.row.parent_id else { return Ok(None) };
+        let Some(id) = self.row.parent_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(MessageOf(id)).await?.map(Message::from))
     }
 
     /// Other answers to the same question, or other wordings of it; in order of creation, this one included; 100 at most.
     async fn siblings(&self, ctx: &Context<'_>) -> Result<Vec<Message>> {
-        let rows = ctx.reader().load(SiblingsOf::of(&self.row)).await?.unwrap_or_default();
+        let rows = ctx
+            .reader()
+            .load(SiblingsOf::of(&self.row))
+            .await?
+            .unwrap_or_default();
         let mut siblings: Vec<Message> = rows.into_iter().map(Message::from).collect();
-        match siblings.iter_mut().find(|sibling| sibling.row.id == self.row.id) {
+        match siblings
+            .iter_mut()
+            .find(|sibling| sibling.row.id == self.row.id)
+        {
             Some(this) => *this = self.clone(),
             None => {
                 // It comes after all that are told.
@@ -150,7 +171,9 @@ impl Message {
 
     /// The run that wrote it, or that it started.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
-        let Some(id) = self.row.run_id else { return Ok(None) };
+        let Some(id) = self.row.run_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(RunOf(id)).await?.map(Run::from))
     }
 

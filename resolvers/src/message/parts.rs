@@ -105,7 +105,9 @@ impl ToolCallPart {
     /// The call.
     async fn tool_call(&self, ctx: &Context<'_>) -> Result<ToolCall> {
         let call = ctx.reader().load(ToolCallOf(self.id)).await?;
-        Ok(ToolCall(call.ok_or_else(|| Refusal::not_found(&[], self.id))?))
+        Ok(ToolCall(
+            call.ok_or_else(|| Refusal::not_found(&[], self.id))?,
+        ))
     }
 }
 

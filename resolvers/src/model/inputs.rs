@@ -101,8 +101,8 @@ impl ModelPricingInput {
 /// A model to make.
 #[derive(InputObject)]
 pub struct CreateModelInput {
-    /// Short name, unique among the tenant's models: `[a-z0-9-]{1,63}`. Left out: made of the name, with a number where it is taken.
-    slug: Option<String>,
+    /// Short name, unique among the tenant's models: `[a-z0-9-]{1,63}`.
+    slug: String,
     /// Name shown to people, 200 characters at most. Left out: `modelName`.
     name: Option<String>,
     /// What it does.
@@ -146,7 +146,7 @@ pub struct CreateModelInput {
 impl CreateModelInput {
     pub(super) fn read(self) -> Result<CreateModel, CommandError> {
         Ok(CreateModel {
-            slug: self.slug,
+            slug: Some(self.slug),
             name: self.name,
             kind: self.kind.into(),
             provider: self.provider.into(),

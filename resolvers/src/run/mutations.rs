@@ -48,7 +48,10 @@ impl RunMutation {
                 run: ctx.reader().load(RunOf(id)).await?.map(Run::from),
                 errors: Vec::new(),
             },
-            Err(errors) => RunPayload { errors, ..RunPayload::default() },
+            Err(errors) => RunPayload {
+                errors,
+                ..RunPayload::default()
+            },
         })
     }
 }

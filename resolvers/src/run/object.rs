@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, ID, Object, Result, plain};
 use engine::event::RunFacts;
 use entities::{Refusal, RunStatus as Status, run};
 use loaders::{
@@ -37,7 +37,10 @@ pub struct Run {
 
 impl From<Arc<run::Model>> for Run {
     fn from(row: Arc<run::Model>) -> Self {
-        Self { row, position: None }
+        Self {
+            row,
+            position: None,
+        }
     }
 }
 
@@ -55,9 +58,14 @@ impl Run {
     }
 }
 
+plain!(Run as run_gql {
+    "id" => id, "status" => status, "trigger" => trigger, "attempts" => attempts, "createdAt" => created_at,
+    "startedAt" => started_at, "firstTokenAt" => first_token_at, "finishedAt" => finished_at, "cursor" => cursor,
+});
+
 /// One answer of an agent, in the making or made. It belongs to no connection and no process: whatever ends, it goes on, or
 /// ends with a reason.
-#[Object]
+#[Object(crate = "run_gql")]
 impl Run {
     /// Its id.
     pub async fn id(&self) -> ID {
@@ -75,18 +83,28 @@ impl Run {
             Some(id) => ctx.reader().load(AnsweringAgentOf(id)).await?,
             None => None,
         };
-        Ok(Agent(agent.ok_or_else(|| Refusal::not_found(&[], self.row.id))?))
+        Ok(Agent(
+            agent.ok_or_else(|| Refusal::not_found(&[], self.row.id))?,
+        ))
     }
 
     /// The agent's version that it was started with; null before, and where it uses a draft.
     async fn agent_version(&self, ctx: &Context<'_>) -> Result<Option<AgentVersion>> {
-        let Some(id) = self.row.agent_version_id else { return Ok(None) };
-        Ok(ctx.reader().load(VersionOf(id)).await?.map(|seen| AgentVersion::of(&seen)))
+        let Some(id) = self.row.agent_version_id else {
+            return Ok(None);
+        };
+        Ok(ctx
+            .reader()
+            .load(VersionOf(id))
+            .await?
+            .map(|seen| AgentVersion::of(&seen)))
     }
 
     /// The model that it was started with; null before, and for those who may not see it.
     async fn model(&self, ctx: &Context<'_>) -> Result<Option<Model>> {
-        let Some(id) = self.row.model_id else { return Ok(None) };
+        let Some(id) = self.row.model_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(ModelOf(id)).await?.map(Model))
     }
 
@@ -108,25 +126,45 @@ impl Run {
         if self.position.is_some() {
             return Ok(self.position);
         }
-        let ahead = ctx.reader().load(PlaceInQueueOf(self.row.id)).await?.unwrap_or(0);
+        let ahead = ctx
+            .reader()
+            .load(PlaceInQueueOf(self.row.id))
+            .await?
+            .unwrap_or(0);
         Ok(i32::try_from(ahead).ok())
     }
 
     /// The message that it answers.
     async fn input(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
-        let Some(id) = self.row.input_message_id else { return Ok(None) };
+        let Some(id) = self.row.input_message_id else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(MessageOf(id)).await?.map(Message::from))
     }
 
     /// Its answer; null before it started.
     async fn output(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
-        Ok(ctx.reader().load(MessageOf(self.row.output_message_id)).await?.map(Message::from))
+        Ok(ctx
+            .reader()
+            .load(MessageOf(self.row.output_message_id))
+            .await?
+            .map(Message::from))
     }
 
     /// The calls of a model that are finished, in order.
     async fn steps(&self, ctx: &Context<'_>) -> Result<Vec<RunStep>> {
-        let steps = ctx.reader().load(StepsOf(self.row.id)).await?.unwrap_or_default();
-        Ok(steps.iter().map(|facts| RunStep { run: self.row.id, facts: facts.clone() }).collect())
+        let steps = ctx
+            .reader()
+            .load(StepsOf(self.row.id))
+            .await?
+            .unwrap_or_default();
+        Ok(steps
+            .iter()
+            .map(|facts| RunStep {
+                run: self.row.id,
+                facts: facts.clone(),
+            })
+            .collect())
     }
 
     /// The tools that models called in it, in order.

@@ -50,14 +50,19 @@ impl Usage {
 
     /// What it cost; null where a model has no price.
     async fn cost(&self) -> Option<Decimal> {
-        rust_decimal::Decimal::from_str(self.0.cost.as_deref()?).ok().map(Decimal)
+        rust_decimal::Decimal::from_str(self.0.cost.as_deref()?)
+            .ok()
+            .map(Decimal)
     }
 
     /// The currency of `cost`, as in ISO 4217.
     async fn currency(&self, ctx: &Context<'_>) -> String {
         if self.0.currency.is_empty() {
             // Nothing was called yet.
-            return ctx.identity().map(|who| who.tenant().currency.clone()).unwrap_or_default();
+            return ctx
+                .identity()
+                .map(|who| who.tenant().currency.clone())
+                .unwrap_or_default();
         }
         self.0.currency.clone()
     }
@@ -78,7 +83,12 @@ impl RunError {
     /// For people, in English. Who may manage models reads what the provider said, where it said something.
     async fn message(&self, ctx: &Context<'_>) -> Result<&str> {
         let manages = ctx.scope()?.may(Permission::ModelsManage);
-        Ok(self.0.detail.as_deref().filter(|_| manages).unwrap_or(&self.0.message))
+        Ok(self
+            .0
+            .detail
+            .as_deref()
+            .filter(|_| manages)
+            .unwrap_or(&self.0.message))
     }
 
     /// Whether the same request may succeed later.
@@ -104,7 +114,9 @@ impl RunStep {
 
     /// The model that was called; null for those who may not see it.
     async fn model(&self, ctx: &Context<'_>) -> Result<Option<Model>> {
-        let Some(id) = self.facts.model else { return Ok(None) };
+        let Some(id) = self.facts.model else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(ModelOf(id)).await?.map(Model))
     }
 
@@ -131,7 +143,10 @@ impl RunStep {
     /// The tools that the model called in it, in order.
     async fn tool_calls(&self, ctx: &Context<'_>) -> Result<Vec<ToolCall>> {
         let calls = calls_of(ctx, self.run).await?;
-        Ok(calls.into_iter().filter(|call| call.0.step == self.facts.step).collect())
+        Ok(calls
+            .into_iter()
+            .filter(|call| call.0.step == self.facts.step)
+            .collect())
     }
 
     /// When the call was made.
@@ -147,7 +162,11 @@ impl RunStep {
 
 /// The tool calls of a run, in order.
 pub(super) async fn calls_of(ctx: &Context<'_>, run: RunId) -> Result<Vec<ToolCall>, LoadError> {
-    let calls = ctx.reader().load(ToolCallsOf(run)).await?.unwrap_or_default();
+    let calls = ctx
+        .reader()
+        .load(ToolCallsOf(run))
+        .await?
+        .unwrap_or_default();
     Ok(calls.iter().cloned().map(ToolCall).collect())
 }
 

@@ -46,7 +46,12 @@ impl RunFilter {
             some.into_iter().collect()
         });
         let (since, until) = (self.since.map(|at| at.0), self.until.map(|at| at.0));
-        Some(runs::RunFilter { status, agent, since, until })
+        Some(runs::RunFilter {
+            status,
+            agent,
+            since,
+            until,
+        })
     }
 }
 
@@ -73,7 +78,9 @@ impl RunQuery {
         #[graphql(desc = "Of a run.")] id: ID,
     ) -> Result<Option<Run>> {
         ctx.scope()?;
-        let Some(id) = id.typed::<RunId>() else { return Ok(None) };
+        let Some(id) = id.typed::<RunId>() else {
+            return Ok(None);
+        };
         Ok(ctx.reader().load(RunOf(id)).await?.map(Run::from))
     }
 
@@ -88,8 +95,18 @@ impl RunQuery {
         #[graphql(desc = "Which of them.")] filter: Option<RunFilter>,
     ) -> Result<Connection<Run>> {
         ctx.scope()?;
-        let page = page(ctx, &Paging { first, after, last, before })?;
-        let Some(filter) = filter.unwrap_or_default().read() else { return Ok(Connection::empty()) };
+        let page = page(
+            ctx,
+            &Paging {
+                first,
+                after,
+                last,
+                before,
+            },
+        )?;
+        let Some(filter) = filter.unwrap_or_default().read() else {
+            return Ok(Connection::empty());
+        };
         let rows = ctx.reader().runs(filter.clone(), page).await?;
         let reader = ctx.reader().clone();
         Ok(connection(rows).counted(move || {

@@ -1,4 +1,4 @@
-"""Weft driven by `gql`, as published: its HTTP transport, and both of its WebSocket transports with their defaults.
+"""Weft driven by `gql`, as published: its HTTP transport, and both of its WebSocket transports.
 
 Against WEFT_URL, with a model provider at PROVIDER_URL that says what it is told to.
 """
@@ -59,7 +59,12 @@ class Person:
 
     def socket(self, transport=WebsocketsTransport) -> Client:
         payload = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return Client(transport=transport(url=f"{WEFT.replace('http', 'ws', 1)}/graphql", init_payload=payload))
+        # gql offers an older protocol, too, and looks for the header that chooses between them with the case of its letters,
+        # which a server is free in. So it is told.
+        protocols = [transport.GRAPHQLWS_SUBPROTOCOL]
+        return Client(
+            transport=transport(url=f"{WEFT.replace('http', 'ws', 1)}/graphql", init_payload=payload, subprotocols=protocols)
+        )
 
     async def ask(self, document: str, variables: dict | None = None) -> dict:
         async with self.http() as session:

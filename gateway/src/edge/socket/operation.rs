@@ -2,7 +2,6 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use async_graphql::Response;
 use futures_util::{FutureExt, StreamExt};
 
 use super::outbox::Mail;
@@ -53,19 +52,20 @@ async fn answer<G: Graph>(
     if operation.is_subscription() {
         let mut events = graph.subscribe(caller, operation);
         while let Some(response) = events.next().await {
-            if let Some(end) = next(response, &id, mail).await {
+            if let Some(end) = next(Answer::of_event(response, &id), mail).await {
                 return end;
             }
         }
         return End::Complete;
     }
     let response = edge.execute(graph, caller, operation).await;
-    next(response, &id, mail).await.unwrap_or(End::Complete)
+    next(Answer::of(response, &id), mail)
+        .await
+        .unwrap_or(End::Complete)
 }
 
 /// Hands in what ran; what did not run is the operation's end.
-async fn next(response: Response, id: &str, mail: &Mail) -> Option<End> {
-    let answer = Answer::of(response, id);
+async fn next(answer: Answer, mail: &Mail) -> Option<End> {
     if let Some(errors) = answer.request_errors {
         return Some(End::Error(errors));
     }

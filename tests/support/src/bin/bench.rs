@@ -169,8 +169,8 @@ struct House {
 /// Settings under which one user may do all of this.
 async fn options(cluster: Option<&str>) -> Result<(Options, Option<Database>)> {
     let mut options = Options::default()
-        .with("WEFT_LIMITS__MAX_CONNECTIONS_PER_USER", "100000")
-        .with("WEFT_LIMITS__COST_BUCKET", "1000000000");
+        .with("WEFT_LIMITS__MAX_CONNECTIONS_PER_USER", "10000")
+        .with("WEFT_LIMITS__COST_BUCKET", "1000000");
     let mut database = None;
     if let Some(cluster) = cluster {
         let own = Database::create(cluster).await?;
