@@ -48,7 +48,7 @@ pub(crate) async fn start(engine: &Engine, c: &mut Command, mut run: run::Model,
     run.started_at = run.started_at.or(Some(now));
     run.owner = Some(engine.worker());
     c.raise_fence(stream);
-    c.append(stream, Some((run.id, run.attempt)), Body::RunStarted { attempt: 1, run: RunFacts::of(&run) }.draft());
+    c.append(stream, Some((run.id, run.attempt)), Body::RunStarted { attempt: run.attempt, run: RunFacts::of(&run) }.draft());
     reveal(c, &run, &mut answer).await?;
     let seq = c.append(stream, Some((run.id, run.attempt)), Body::StepStarted { step: 0 }.draft());
     run.step_seq = seq;
@@ -114,7 +114,7 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     run.owner = Some(engine.worker());
     c.raise_fence(stream);
     let by = Some((run.id, run.attempt));
-    c.append(stream, by, Body::RunStarted { attempt: run.losses + 1, run: RunFacts::of(&run) }.draft());
+    c.append(stream, by, Body::RunStarted { attempt: run.attempt, run: RunFacts::of(&run) }.draft());
     let in_tools = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(run.id))
         .filter(tool_call::Column::Step.lt(run.steps))
