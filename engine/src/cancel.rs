@@ -49,7 +49,7 @@ pub(crate) async fn cancel(c: &mut Command, mut run: run::Model) -> Result<(), C
     }
     // From what is committed, never from anybody's memory: nothing else was seen, and nothing more comes.
     let parts = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
-    book_estimate(c, &mut run, &answer, &parts).await?;
+    book_estimate(c, &mut run, &answer, &parts, "cancelled").await?;
     end::end(c, run, answer, Ending { status: RunStatus::Cancelled, parts: Some(parts), error: None }).await
 }
 
@@ -103,7 +103,7 @@ async fn withdraw(c: &mut Command, mut run: run::Model, answer: message::Model) 
 }
 
 /// A call that was broken off is booked from what was received of it: four letters to a token.
-async fn book_estimate(c: &mut Command, run: &mut run::Model, answer: &message::Model, parts: &Parts) -> Result<(), CommandError> {
+pub(crate) async fn book_estimate(c: &mut Command, run: &mut run::Model, answer: &message::Model, parts: &Parts, outcome: &str) -> Result<(), CommandError> {
     let letters = |parts: &[entities::Part]| -> usize {
         parts
             .iter()
@@ -124,7 +124,7 @@ async fn book_estimate(c: &mut Command, run: &mut run::Model, answer: &message::
         model_id,
         usage,
         is_estimate: true,
-        outcome: "cancelled".into(),
+        outcome: outcome.into(),
         latency_ms: None,
         time_to_first_token_ms: None,
         started_at,

@@ -66,12 +66,11 @@ impl Engine {
         let (id, attempt) = (run.id, run.attempt);
         let stop = CancellationToken::new();
         let log = self.log().open(run.tenant_id, run.conversation_id.0, (id, attempt), started.fence, started.head);
-        self.hold(id, attempt, stop.clone(), since);
+        let held = self.hold(id, attempt, stop.clone(), since);
         let hand = Hand { engine: self.clone(), started, log, stop };
-        let engine = self.clone();
         self.log().tasks().spawn("carrying a run", async move {
             hand.carry().await;
-            engine.let_go(id, attempt);
+            drop(held);
         });
     }
 }
@@ -155,12 +154,12 @@ impl Hand {
         let clock = Instant::now();
         let mut stream = self.engine.providers().chat(endpoint).stream(request).await;
         let base = u32::try_from(self.started.answer.parts.0.len()).unwrap_or(u32::MAX);
-        let mut heard = Heard { began, first: None, took: Duration::ZERO, parts: Vec::new(), base, calls: HashMap::new(), answer: Answer::default() };
+        let mut heard = Heard { began, first: None, took: Duration::ZERO, parts: Vec::new(), last: 0, base, calls: HashMap::new(), answer: Answer::default() };
         loop {
             let next = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Stop::LetGo),
-                _ = self.log.shut() => return Err(Stop::LetGo),
+                fate = self.log.shut() => return Err(events::Shut(fate).into()),
                 next = stream.next() => next,
                 () = sleep_until(Instant::now() + WITHOUT_PROGRESS) => return Err(Stop::Fail(RunError {
                     kind: RunErrorKind::ModelTimeout,
@@ -193,17 +192,17 @@ impl Hand {
         let body = match event {
             ChatEvent::Text(text) => {
                 let (part, offset) = heard.grow(&text, true);
-                Body::TextDelta(Delta { of, part, offset, text })
+                Body::TextDelta(Delta::new(of, part, offset, text))
             }
             ChatEvent::Reasoning(text) => {
                 let (part, offset) = heard.grow(&text, false);
-                Body::ReasoningDelta(Delta { of, part, offset, text })
+                Body::ReasoningDelta(Delta::new(of, part, offset, text))
             }
             ChatEvent::ToolCall { index, id, name } => return self.begin_tool_call(heard, index, id, name).await,
             ChatEvent::ToolArguments { index, text } => {
                 let Some((id, offset)) = heard.calls.get_mut(&index) else { return Ok(()) };
-                let delta = Delta { of: id.0, part: 0, offset: *offset, text };
-                *offset += utf16_len(&delta.text);
+                let delta = Delta::new(id.0, 0, *offset, text);
+                *offset = delta.end();
                 Body::ArgumentsDelta(delta)
             }
             ChatEvent::Finished(_) => return Ok(()),
@@ -264,9 +263,16 @@ impl Hand {
         let usage = self.priced(TokenUsage { output: said.div_ceil(4) as u64, ..TokenUsage::default() });
         let call = self.booked(usage, said > 0, outcome, heard.began, heard.first.map(|(_, ttft)| ttft), None);
         if let Err(stop) = self
-            .command(move |c, _| {
+            .command(move |c, run| {
                 Box::pin(async move {
+                    let mut usage = run.usage;
+                    add(&mut usage, &call.usage);
                     model_call::Entity::add(&**c.tx(), call).await?;
+                    run::Entity::change_anywhere(SYSTEM)
+                        .filter(run::Column::Id.eq(run.id))
+                        .set(run::ActiveModel { usage: Set(usage), ..Default::default() })
+                        .exec(&**c.tx())
+                        .await?;
                     Ok(())
                 })
             })
@@ -533,6 +539,8 @@ struct Heard {
     took: Duration,
     /// Parts of this step; their indices begin at `base`.
     parts: Vec<Part>,
+    /// How long the last of them is, in UTF-16 code units.
+    last: u32,
     base: u32,
     /// By the provider's index: our id, and how long the arguments are so far.
     calls: HashMap<u32, (ToolCallId, u32)>,
@@ -548,14 +556,15 @@ impl Heard {
             _ => false,
         };
         if !goes_on {
+            self.last = 0;
             self.parts.push(if is_text { Part::Text { text: String::new() } } else { Part::Reasoning { text: String::new() } });
         }
         let part = self.base + u32::try_from(self.parts.len() - 1).unwrap_or(u32::MAX);
-        let mut offset = 0;
         if let Some(Part::Text { text } | Part::Reasoning { text }) = self.parts.last_mut() {
-            offset = utf16_len(text);
             text.push_str(more);
         }
+        let offset = self.last;
+        self.last += utf16_len(more);
         (part, offset)
     }
 

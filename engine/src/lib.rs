@@ -65,6 +65,7 @@ struct Inner {
     worker: WorkerId,
     options: EngineOptions,
     carried: Mutex<HashMap<RunId, Carried>>,
+    claiming: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// No new runs are taken up from then on.
     closing: CancellationToken,
 }
@@ -98,6 +99,7 @@ impl Engine {
             worker,
             options,
             carried: Mutex::default(),
+            claiming: Mutex::default(),
             closing: CancellationToken::new(),
         }))
     }

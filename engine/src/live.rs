@@ -1,10 +1,12 @@
 //! The parts of an answer that is not finished: those of its finished steps and what the log has beyond them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use entities::{ConversationId, DbErr, MessageId, Part, Parts, Snapshot, Tx, message};
-use events::{Delta, Record, read, record::utf16_len};
-use std::sync::Arc;
+use events::{
+    Delta, Record, read,
+    record::{joined, utf16_len},
+};
 
 use crate::event::{Body, Event};
 
@@ -40,8 +42,9 @@ pub(crate) async fn of(tx: &Tx, messages: &[message::Model]) -> Result<HashMap<M
 fn grown(message: &message::Model, records: &[Record]) -> Result<Parts, DbErr> {
     let mut parts = message.parts.clone();
     let its_own = records.iter().filter(|record| record.run.is_some() && record.run == message.run_id && record.seq > message.parts_seq);
-    for record in its_own {
-        apply(&mut parts, message.id, &Event::read(&Arc::new(record.clone()))?.body);
+    // Joined first: to be sure that a piece goes on where the text ends, its length is counted once for each piece.
+    for record in joined(its_own.cloned().collect()) {
+        apply(&mut parts, message.id, &Event::read(&Arc::new(record))?.body);
     }
     Ok(parts)
 }
@@ -69,6 +72,6 @@ fn grow(parts: &mut Parts, delta: &Delta, part: impl FnOnce(String) -> Part) {
     if let Some(Part::Text { text } | Part::Reasoning { text }) = parts.0.get_mut(delta.part as usize)
         && utf16_len(text) == delta.offset
     {
-        text.push_str(&delta.text);
+        text.push_str(delta.text());
     }
 }

@@ -189,7 +189,7 @@ async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessag
         step_seq: 0,
         error: None,
         usage: Usage::default(),
-        first_seq: before + 1,
+        first_seq: before,
         terminal_seq: None,
         format: FORMAT,
         created_at: now,

@@ -83,6 +83,18 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     let Some(answer) = message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await? else {
         return Err(CommandError::Internal(format!("{} has no answer", run.id)));
     };
+    let in_tools = tool_call::Entity::anywhere(SYSTEM)
+        .filter(tool_call::Column::RunId.eq(run.id))
+        .filter(tool_call::Column::Step.lt(run.steps))
+        .filter(tool_call::Column::Status.is_in([ToolCallStatus::Pending, ToolCallStatus::Running]))
+        .one(&**c.tx())
+        .await?
+        .is_some();
+    let said = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
+    if !in_tools {
+        // What was said of the step was paid for, and will be again.
+        crate::cancel::book_estimate(c, &mut run, &answer, &said, "lost").await?;
+    }
     // Whoever gave it back in order is no loss.
     if run.owner.is_some() {
         run.losses += 1;
@@ -101,8 +113,7 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     let (spec, model, currency) = match equipped {
         Ok(equipped) => equipped,
         Err(error) => {
-            let parts = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
-            end::end(c, run, answer, Ending { parts: Some(parts), ..Ending::failed(error) }).await?;
+            end::end(c, run, answer, Ending { parts: Some(said), ..Ending::failed(error) }).await?;
             return Ok(None);
         }
     };
@@ -115,13 +126,6 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     c.raise_fence(stream);
     let by = Some((run.id, run.attempt));
     c.append(stream, by, Body::RunStarted { attempt: run.attempt, run: RunFacts::of(&run) }.draft());
-    let in_tools = tool_call::Entity::anywhere(SYSTEM)
-        .filter(tool_call::Column::RunId.eq(run.id))
-        .filter(tool_call::Column::Step.lt(run.steps))
-        .filter(tool_call::Column::Status.is_in([ToolCallStatus::Pending, ToolCallStatus::Running]))
-        .one(&**c.tx())
-        .await?
-        .is_some();
     if !in_tools {
         tool_call::Entity::delete_anywhere(SYSTEM)
             .filter(tool_call::Column::RunId.eq(run.id))
@@ -137,6 +141,7 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
         .set(run::ActiveModel {
             losses: Set(run.losses),
             losses_in_step: Set(run.losses_in_step),
+            usage: Set(run.usage.clone()),
             model_id: Set(run.model_id),
             ..Default::default()
         })

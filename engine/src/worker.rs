@@ -1,10 +1,14 @@
 //! The worker of a process: takes up runs as there is room, renews its leases, and takes over what others lost.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::PoisonError,
+    time::Duration,
+};
 
 use adapters::clock::BootInstant;
 use entities::{CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, query::*, run, runs::Candidate, tenant};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Carried, Engine, FORMAT, LEASE, MARGIN, RENEW, start};
@@ -15,6 +19,41 @@ const CANDIDATES: u64 = 32;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for answers under way.
 const FINISH: Duration = Duration::from_secs(25);
+
+/// A run in the hands of this process; it is let go of however its task ends.
+pub(crate) struct Held {
+    engine: Engine,
+    run: RunId,
+    attempt: i32,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.engine.let_go(self.run, self.attempt);
+    }
+}
+
+/// Runs that can't be taken up at all: passed over, so that they keep no other from it. Looked at anew by the next process.
+#[derive(Default)]
+struct Refused(HashSet<uuid::Uuid>);
+
+impl Refused {
+    fn without(&self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+        candidates.retain(|candidate| !self.0.contains(&candidate.id));
+        candidates
+    }
+
+    fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn add(&mut self, candidate: &Candidate) {
+        // Bounded: past that, something is wrong with more than single runs.
+        if self.0.len() < 10_000 {
+            self.0.insert(candidate.id);
+        }
+    }
+}
 
 impl Engine {
     /// Starts the worker. On SQLite no other process can hold a lease: all count as lapsed.
@@ -29,7 +68,8 @@ impl Engine {
             run::Entity::release(start::SYSTEM, self.log().db(), None).await?;
         }
         let tasks = self.log().tasks();
-        tasks.spawn("taking up runs", self.clone().claim());
+        let claiming = tasks.spawn("taking up runs", self.clone().claim());
+        *self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner) = Some(claiming);
         tasks.spawn("renewing leases", self.clone().renew());
         tasks.spawn("stopping runs", self.clone().heed());
         Ok(())
@@ -39,6 +79,11 @@ impl Engine {
     pub async fn close(&self) {
         self.closing().cancel();
         let by = Instant::now() + FINISH;
+        // A claim under way ends before anything is given back.
+        let claiming = self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(claiming) = claiming {
+            drop(timeout_at(by, claiming).await);
+        }
         let mut tick = interval(Duration::from_millis(50));
         while !self.lock().is_empty() && Instant::now() < by {
             tick.tick().await;
@@ -66,15 +111,17 @@ impl Engine {
         }
     }
 
-    pub(crate) fn hold(&self, run: RunId, attempt: i32, stop: CancellationToken, since: BootInstant) {
+    /// Holds a run, whose lease was asked for at `since`, until what is answered is dropped.
+    pub(crate) fn hold(&self, run: RunId, attempt: i32, stop: CancellationToken, since: BootInstant) -> Held {
         let earlier = self.lock().insert(run, Carried { attempt, stop, until: since + LEASE });
         // This very process lost it and took it up again.
         if let Some(earlier) = earlier {
             earlier.stop.cancel();
         }
+        Held { engine: self.clone(), run, attempt }
     }
 
-    pub(crate) fn let_go(&self, run: RunId, attempt: i32) {
+    fn let_go(&self, run: RunId, attempt: i32) {
         let mut carried = self.lock();
         if carried.get(&run).is_some_and(|carried| carried.attempt == attempt) {
             carried.remove(&run);
@@ -87,6 +134,7 @@ impl Engine {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After an outage nothing is swept before every live worker had time to renew.
         let mut not_before: Option<BootInstant> = None;
+        let mut refused = Refused::default();
         loop {
             let swept = tokio::select! {
                 () = self.closing().cancelled() => return,
@@ -100,56 +148,87 @@ impl Engine {
             };
             let done = async {
                 if swept && not_before.is_none_or(|at| self.clock().instant() >= at) {
-                    self.sweep().await?;
+                    self.sweep(&mut refused).await?;
                 }
-                self.take_queued().await
+                self.take_queued(&mut refused).await
             };
             if let Err(error) = done.await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to take up runs");
-                not_before = Some(self.clock().instant() + LEASE);
+                if db::failure(&error) == db::Failure::Transient {
+                    not_before = Some(self.clock().instant() + LEASE);
+                }
             }
         }
     }
 
-    async fn take_queued(&self) -> Result<(), DbErr> {
+    async fn take_queued(&self, refused: &mut Refused) -> Result<(), DbErr> {
         while self.has_slot() {
-            let candidates = run::Entity::claimable(start::SYSTEM, self.log().db().reader(start::SYSTEM), FORMAT, CANDIDATES).await?;
-            let full = candidates.len() as u64 == CANDIDATES;
-            let mut served = Vec::new();
-            for candidate in candidates {
-                if self.has_slot() && self.take_one(&candidate, RunStatus::Queued).await? {
-                    served.push(TenantId(candidate.tenant_id));
+            let limit = CANDIDATES + refused.count();
+            let candidates = run::Entity::claimable(start::SYSTEM, self.log().db().reader(start::SYSTEM), FORMAT, limit).await?;
+            let full = candidates.len() as u64 == limit;
+            let mut served = BTreeSet::new();
+            for candidate in refused.without(candidates) {
+                if self.has_slot() && self.take_one(&candidate, RunStatus::Queued, refused).await? {
+                    served.insert(TenantId(candidate.tenant_id));
                 }
             }
-            if !served.is_empty() {
-                let tx = self.log().db().begin().await?;
-                tenant::Entity::change_anywhere(start::SYSTEM)
-                    .filter(tenant::Column::Id.is_in(served.iter().copied()))
-                    .set(tenant::ActiveModel { served_at: Set(self.clock().now()), ..Default::default() })
-                    .exec(&*tx)
-                    .await?;
-                tx.commit().await?;
-            }
-            if !full || served.is_empty() {
+            let more = full && !served.is_empty();
+            self.note_served(served).await;
+            if !more {
                 break;
             }
         }
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<(), DbErr> {
-        if !self.has_slot() {
-            return Ok(());
+    /// Fairness is worth no run: what goes wrong here is only said.
+    async fn note_served(&self, tenants: BTreeSet<TenantId>) {
+        let noted = async {
+            let tx = self.log().db().begin().await?;
+            // One by one, in one order for all processes.
+            for tenant in &tenants {
+                tenant::Entity::change_anywhere(start::SYSTEM)
+                    .filter(tenant::Column::Id.eq(*tenant))
+                    .set(tenant::ActiveModel { served_at: Set(self.clock().now()), ..Default::default() })
+                    .exec(&*tx)
+                    .await?;
+            }
+            tx.commit().await
+        };
+        if !tenants.is_empty()
+            && let Err(error) = noted.await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "failed to note which tenants were served");
         }
-        let reader = self.log().db().reader(start::SYSTEM);
-        for candidate in run::Entity::lapsed(start::SYSTEM, reader, self.clock().now(), FORMAT, CANDIDATES).await? {
-            self.take_one(&candidate, RunStatus::Running).await?;
+    }
+
+    async fn sweep(&self, refused: &mut Refused) -> Result<(), DbErr> {
+        while self.has_slot() {
+            let limit = CANDIDATES + refused.count();
+            let reader = self.log().db().reader(start::SYSTEM);
+            let candidates = run::Entity::lapsed(start::SYSTEM, reader, self.clock().now(), FORMAT, limit).await?;
+            let full = candidates.len() as u64 == limit;
+            let mut taken = false;
+            for candidate in refused.without(candidates) {
+                // What this very process holds has not lapsed by the clock that it goes by, whatever became of the time of day.
+                if !self.holds(RunId(candidate.id)) {
+                    taken |= self.take_one(&candidate, RunStatus::Running, refused).await?;
+                }
+            }
+            if !full || !taken {
+                break;
+            }
         }
         Ok(())
     }
 
+    fn holds(&self, run: RunId) -> bool {
+        let now = self.clock().instant();
+        self.lock().get(&run).is_some_and(|carried| !carried.stop.is_cancelled() && now < carried.until)
+    }
+
     /// Takes up one run that was seen as `status`; `false`: somebody was quicker, or holds its stream.
-    async fn take_one(&self, candidate: &Candidate, status: RunStatus) -> Result<bool, DbErr> {
+    async fn take_one(&self, candidate: &Candidate, status: RunStatus, refused: &mut Refused) -> Result<bool, DbErr> {
         let since = self.clock().instant();
         let engine = self.clone();
         let (id, tenant) = (RunId(candidate.id), TenantId(candidate.tenant_id));
@@ -188,10 +267,11 @@ impl Engine {
             }
             // The index that allows one run per conversation.
             Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Taken => Ok(false),
-            Err(CommandError::Database(error)) => Err(error),
+            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Transient => Err(error),
             Err(error) => {
                 // One run that can't be taken up must not keep the others from it.
                 tracing::error!(run = %id, error = &error as &dyn std::error::Error, "failed to take up a run");
+                refused.add(candidate);
                 Ok(false)
             }
         }
@@ -215,7 +295,8 @@ impl Engine {
                 continue;
             }
             // Only these can be judged by the answer: others are taken up while it is on its way.
-            let held: Vec<(RunId, i32)> = self.lock().iter().map(|(&run, carried)| (run, carried.attempt)).collect();
+            let held: Vec<(RunId, i32)> =
+                self.lock().iter().filter(|(_, carried)| !carried.stop.is_cancelled()).map(|(&run, carried)| (run, carried.attempt)).collect();
             if held.is_empty() {
                 continue;
             }
@@ -224,9 +305,15 @@ impl Engine {
             // Not awaited here: a database that hangs must not keep this loop from stopping what lapses.
             self.log().tasks().spawn("renewing leases once", async move {
                 let wall = engine.clock().now();
-                match run::Entity::renew(start::SYSTEM, engine.log().db(), engine.worker(), wall, LEASE).await {
+                let runs: Vec<RunId> = held.iter().map(|&(run, _)| run).collect();
+                let renewing = run::Entity::renew(start::SYSTEM, engine.log().db(), engine.worker(), &runs, wall, LEASE);
+                let Ok(renewed) = timeout(RENEW, renewing).await else {
+                    tracing::warn!("the database did not renew leases in time");
+                    return;
+                };
+                match renewed {
                     Ok(ours) => {
-                        let ours: std::collections::HashSet<RunId> = ours.into_iter().collect();
+                        let ours: HashSet<RunId> = ours.into_iter().collect();
                         let mut carried = engine.lock();
                         for (run, attempt) in held {
                             let Some(carried) = carried.get_mut(&run).filter(|carried| carried.attempt == attempt) else { continue };

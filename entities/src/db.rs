@@ -271,9 +271,16 @@ impl Db {
     /// # Errors
     /// What the database says.
     pub async fn checkpoint(&self) -> Result<(), DbErr> {
-        if let Inner::Sqlite { maintenance, .. } = &*self.0 {
-            maintenance.execute_unprepared("pragma wal_checkpoint(passive)").await?;
+        let Inner::Sqlite { maintenance, turn, .. } = &*self.0 else { return Ok(()) };
+        let waiting = checkpoint(maintenance, "passive").await?;
+        if waiting < RESTART {
+            return Ok(());
         }
+        // Beside writers the log is never moved to its end, and so never begun anew: once in a while they wait for it. Readers
+        // that stand in the way are waited for a moment only.
+        let _turn = turn.acquire().await.map_err(|_| DbErr::Custom("the database is closed".into()))?;
+        maintenance.execute_unprepared("pragma busy_timeout = 100").await?;
+        checkpoint(maintenance, "restart").await?;
         Ok(())
     }
 
@@ -291,6 +298,18 @@ impl Db {
                 }
             }
         }
+    }
+}
+
+/// Pages in SQLite's write-ahead log above which it is begun anew: 16 MiB.
+const RESTART: i64 = 4096;
+
+/// Moves pages of the write-ahead log into the file; answers how many it holds.
+async fn checkpoint(connection: &DatabaseConnection, how: &str) -> Result<i64, DbErr> {
+    let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, format!("pragma wal_checkpoint({how})"));
+    match connection.query_one_raw(sql).await? {
+        Some(row) => row.try_get_by(1),
+        None => Ok(0),
     }
 }
 

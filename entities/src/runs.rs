@@ -103,17 +103,21 @@ impl run::Entity {
         Ok(tx.execute_raw(statement(&**tx, &sql, values)).await?.rows_affected() == 1)
     }
 
-    /// Prolongs all leases of a process and tells which runs it still holds.
+    /// Prolongs the leases of these runs and tells which of them the process still holds. Only of these: what it let go of must
+    /// lapse, whatever else it carries.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn renew(_: SystemScope, db: &Db, owner: WorkerId, now: DateTime<Utc>, lease: Duration) -> Result<Vec<RunId>, DbErr> {
+    pub async fn renew(_: SystemScope, db: &Db, owner: WorkerId, runs: &[RunId], now: DateTime<Utc>, lease: Duration) -> Result<Vec<RunId>, DbErr> {
         let connection = db.leases();
         let postgres = db.backend() == Backend::Postgres;
         let until = if postgres { "now() + $1::float8 * interval '1 second'" } else { "$1" };
         let lease: Value = if postgres { lease.as_secs_f64().into() } else { (now + lease).into() };
-        let sql = format!("update runs set lease_until = {until} where owner = $2 and status = 'RUNNING' returning id");
-        let rows = db.in_turn(async || connection.query_all_raw(statement(connection, &sql, vec![lease, owner.0.into()])).await).await?;
+        let mut values = vec![lease, owner.0.into()];
+        values.extend(runs.iter().map(|run| Value::from(run.0)));
+        let places: Vec<String> = (3..=values.len()).map(|i| format!("${i}")).collect();
+        let sql = format!("update runs set lease_until = {until} where owner = $2 and status = 'RUNNING' and id in ({}) returning id", places.join(", "));
+        let rows = db.in_turn(async || connection.query_all_raw(statement(connection, &sql, values)).await).await?;
         rows.iter().map(|row| Ok(RunId(row.try_get_by("id")?))).collect()
     }
 

@@ -41,6 +41,12 @@ struct Hints {
     stopped: Vec<RunId>,
 }
 
+impl Hints {
+    fn is_empty(&self) -> bool {
+        self.streams.is_empty() && !self.work && self.stopped.is_empty()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Note {
     from: Uuid,
@@ -73,12 +79,18 @@ impl Bus {
 pub(crate) async fn send(log: Log) {
     let Some(bus) = log.bus() else { return };
     let closing = log.closing();
-    loop {
+    let mut last = false;
+    while !last {
         tokio::select! {
-            () = closing.cancelled() => return,
+            biased;
+            // What was told last, that runs were given back say, still goes out.
+            () = closing.cancelled() => last = true,
             () = bus.bell.notified() => {}
         }
         let hints = bus.take();
+        if hints.is_empty() {
+            continue;
+        }
         let streams: Vec<Uuid> = hints.streams.into_iter().collect();
         let mut chunks: Vec<&[Uuid]> = streams.chunks(NAMED).collect();
         if chunks.is_empty() {
@@ -102,6 +114,7 @@ pub(crate) async fn receive(log: Log) {
     let closing = log.closing();
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut pause = Duration::from_millis(100);
+    let mut first = true;
     loop {
         let listener = async {
             let mut listener = PgListener::connect_with(&pool).await?;
@@ -122,6 +135,9 @@ pub(crate) async fn receive(log: Log) {
             },
         };
         pause = Duration::from_millis(100);
+        if !std::mem::take(&mut first) {
+            log.look_at_generation().await;
+        }
         catch_up(&log, false).await;
         log.wake_workers();
         loop {

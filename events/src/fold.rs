@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use entities::{Backend, Db, DbErr, SystemScope};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -30,7 +31,7 @@ pub(crate) async fn run(log: Log) {
             () = closing.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        if let Err(error) = fold(log.db()).await {
+        if let Err(error) = fold(log.db(), log.folding()).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to fold the log");
         }
         if let Err(error) = log.db().checkpoint().await {
@@ -40,10 +41,13 @@ pub(crate) async fn run(log: Log) {
 }
 
 /// Folds all that the tail holds now. Safe to be cut off at any point: each chunk is moved in one transaction.
-pub(crate) async fn fold(db: &Db) -> Result<(), DbErr> {
+///
+/// One at a time: two would read the same rows, and store them twice.
+pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
     if db.backend() == Backend::Postgres {
         return Ok(());
     }
+    let _turn = one.acquire().await.map_err(|_| DbErr::Custom("the log is closed".into()))?;
     loop {
         // Rows of the tail never change, and nobody else removes them: the slow part needs no lock.
         let sql = format!("select * from event_tail order by id limit {CHUNK}");
@@ -82,7 +86,11 @@ pub(crate) async fn fold(db: &Db) -> Result<(), DbErr> {
             tx.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
         }
         let delete = Statement::from_sql_and_values(DbBackend::Sqlite, "delete from event_tail where id <= ?", [last.into()]);
-        tx.execute_raw(delete).await?;
+        let gone = tx.execute_raw(delete).await?.rows_affected();
+        if gone != rows.len() as u64 {
+            tx.rollback().await?;
+            return Err(DbErr::Custom(format!("{} rows of the tail were read and {gone} are there", rows.len())));
+        }
         tx.commit().await?;
         if (rows.len() as u64) < CHUNK {
             return Ok(());
@@ -93,7 +101,7 @@ pub(crate) async fn fold(db: &Db) -> Result<(), DbErr> {
 /// Joins only what has consecutive numbers: a record that stood between two pieces would otherwise come before the first of
 /// them, and whoever stopped at it would never get that piece.
 fn add(stream: &mut Vec<(Record, Originals)>, record: Record) {
-    let length = |record: &Record| if let Payload::Delta(delta) = &record.payload { delta.text.len() } else { 0 };
+    let length = |record: &Record| if let Payload::Delta(delta) = &record.payload { delta.text().len() } else { 0 };
     let seq = record.seq;
     let record = match stream.last_mut() {
         Some((last, originals)) if last.seq + 1 == seq => match last.join(record) {

@@ -1,6 +1,6 @@
 //! Following a stream from a position: pages of the table until the ring reaches back far enough, then live.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use entities::{DbErr, SystemScope};
 use tokio::sync::watch;
@@ -12,6 +12,9 @@ use crate::{
     read,
     record::{Record, joined},
 };
+
+/// How long to wait before a table that is behind what was heard is read again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Why following ends.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,8 @@ pub struct Follow {
     /// The stream's end as the last page told it: a full page ends before it.
     head: i64,
     ready: VecDeque<Arc<Record>>,
+    /// A head that was heard of and that the table does not have: nothing to hurry for.
+    ahead: i64,
     /// Whether the table was read once: only that tells whether the position is good.
     begun: bool,
 }
@@ -45,7 +50,7 @@ impl Follow {
     pub(crate) fn new(log: Log, stream: Uuid, after: i64) -> Self {
         let channel = log.hub().channel(stream);
         let heads = channel.heads();
-        Self { log, channel, heads, stream, position: after, head: 0, ready: VecDeque::new(), begun: false }
+        Self { log, channel, heads, stream, position: after, head: 0, ahead: 0, ready: VecDeque::new(), begun: false }
     }
 
     /// The next record after the position, waiting for it where there is none yet. Dropping the future loses nothing.
@@ -67,7 +72,10 @@ impl Follow {
                     self.position = position;
                     continue;
                 }
-                if self.head.max(heard) <= self.position {
+                if heard > self.position && heard <= self.ahead {
+                    // The table went back under a living server: look again, without haste.
+                    let _ = tokio::time::timeout(AGAIN, self.heads.changed()).await;
+                } else if self.head.max(heard) <= self.position {
                     // The sender lives in `self.channel`.
                     let _ = self.heads.changed().await;
                     continue;
@@ -87,6 +95,7 @@ impl Follow {
         self.begun = true;
         self.position = page.position;
         self.head = page.head;
+        self.ahead = if page.position == page.head { (*self.heads.borrow()).max(page.head) } else { 0 };
         if page.position == page.head {
             self.channel.begin(page.head);
         }

@@ -2,7 +2,7 @@
 
 use adapters::clock::SharedClock;
 use entities::{Backend, Db, DbErr, SystemScope, meta};
-use sea_orm::{ActiveModelTrait, ConnectionTrait, IntoActiveModel, Set};
+use sea_orm::{ActiveModelTrait, ConnectionTrait, IntoActiveModel, QuerySelect, Set};
 use uuid::Uuid;
 
 use crate::log::LogError;
@@ -19,14 +19,16 @@ const SYSTEM: SystemScope = SystemScope::of("the state of the log");
 /// another one or went back in time (a restore, a failover).
 pub(crate) async fn begin(db: &Db, clock: &SharedClock) -> Result<State, LogError> {
     let boot_id = match db.backend() {
-        Backend::Sqlite => boot_id().await,
+        Backend::Sqlite => Some(boot_id(clock).await),
         Backend::Postgres => {
             durable(db).await?;
             timeline(db).await
         }
     };
     let tx = db.begin().await?;
-    let Some(row) = meta::Entity::anywhere(SYSTEM).one(&*tx).await? else {
+    // Locked: replicas that start together after a failover must agree.
+    let Some(row) = meta::Entity::anywhere(SYSTEM).lock_exclusive().one(&*tx).await? else {
+        let boot_id = boot_id.unwrap_or_default();
         let row = meta::Model { one: 1, installation_id: clock.uuid(), generation: clock.uuid(), boot_id, clean_stop: false };
         let state = State { installation: row.installation_id, generation: row.generation };
         match meta::Entity::add(&*tx, row).await {
@@ -41,9 +43,11 @@ pub(crate) async fn begin(db: &Db, clock: &SharedClock) -> Result<State, LogErro
         }
         return Ok(state);
     };
+    // Where it could not be asked nothing is known to have changed.
+    let boot_id = boot_id.unwrap_or_else(|| row.boot_id.clone());
     let lost = match db.backend() {
         Backend::Sqlite => !row.clean_stop && row.boot_id != boot_id,
-        Backend::Postgres => row.boot_id != boot_id,
+        Backend::Postgres => !row.boot_id.is_empty() && row.boot_id != boot_id,
     };
     let state = State { installation: row.installation_id, generation: if lost { clock.uuid() } else { row.generation } };
     let mut row = row.into_active_model();
@@ -70,10 +74,10 @@ pub(crate) async fn end(db: &Db) -> Result<(), DbErr> {
 }
 
 /// Of the machine's current boot; a random one where it does not tell, so that every unclean end counts as a power cut.
-async fn boot_id() -> String {
+async fn boot_id(clock: &SharedClock) -> String {
     match tokio::fs::read_to_string("/proc/sys/kernel/random/boot_id").await {
         Ok(id) => id.trim().to_owned(),
-        Err(_) => Uuid::now_v7().to_string(),
+        Err(_) => clock.uuid().to_string(),
     }
 }
 
@@ -84,11 +88,11 @@ async fn durable(db: &Db) -> Result<(), LogError> {
 }
 
 /// The cluster and its timeline: a failover or a restore to a point in time begins another one.
-async fn timeline(db: &Db) -> String {
+async fn timeline(db: &Db) -> Option<String> {
     let query = "select (pg_control_system()).system_identifier::text || '/' || (pg_control_checkpoint()).timeline_id::text";
     let row = db.system(SYSTEM).query_one_raw(sql(query)).await;
     // A role that may not ask gets no warning of a failover by this; everything else holds.
-    row.ok().flatten().and_then(|row| row.try_get_by(0).ok()).unwrap_or_default()
+    row.ok().flatten().and_then(|row| row.try_get_by(0).ok())
 }
 
 fn sql(text: &str) -> sea_orm::Statement {

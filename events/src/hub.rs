@@ -109,6 +109,8 @@ impl Hub {
             if batch.prev_head < ring.head {
                 // Late: somebody read past it already. What it may still have ahead is found in the table.
                 if batch.head <= ring.head {
+                    drop(ring);
+                    channel.heard(batch.head);
                     return;
                 }
             }
@@ -175,12 +177,15 @@ impl Channel {
         if position > ring.head || !ring.known {
             *ring = Ring { known: true, after: position, head: position, last: ring.last, ..Ring::default() };
         }
+        drop(ring);
+        // Others may wait for what this reader found: the hint that would have told them comes too late now.
+        self.heard(position);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use adapters::clock::{Clock, SystemClock};
+    use adapters::clock::SystemClock;
     use chrono::DateTime;
     use entities::TenantId;
 
@@ -201,7 +206,7 @@ mod tests {
                     v: VERSION,
                     at: DateTime::UNIX_EPOCH,
                     kind: Kind::TEXT,
-                    payload: Payload::Delta(Delta { of: stream, part: 0, offset: 0, text: "x".into() }),
+                    payload: Payload::Delta(Delta::new(stream, 0, 0, "x".into())),
                 })
             })
             .collect();

@@ -1,10 +1,18 @@
 //! The log of one process: what it is made of, and how commands and followers get at it.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
 
 use adapters::{clock::SharedClock, tasks::Tasks};
 use entities::{CommandError, Db, DbErr, RunId, Snapshot, TenantId};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{Semaphore, broadcast, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -43,6 +51,9 @@ pub enum LogError {
     Database(#[from] DbErr),
 }
 
+/// How long a command may take in all.
+const DEAD: Duration = Duration::from_secs(40);
+
 /// The log. Cheap to clone.
 #[derive(Clone)]
 pub struct Log(Arc<Inner>);
@@ -53,7 +64,7 @@ struct Inner {
     tasks: Tasks,
     options: LogOptions,
     installation: Uuid,
-    generation: Uuid,
+    generation: RwLock<Uuid>,
     process: Uuid,
     hub: Hub,
     waiting: Waiting,
@@ -62,6 +73,10 @@ struct Inner {
     stops: broadcast::Sender<RunId>,
     /// Ends the writer, after everything that may still write.
     closing: CancellationToken,
+    /// What has to have ended before the last fold.
+    writing: Mutex<Vec<JoinHandle<()>>>,
+    /// Whoever folds.
+    folding: Semaphore,
 }
 
 /// A future that a command's work returns.
@@ -74,7 +89,7 @@ impl Log {
     /// See [`LogError`].
     pub async fn start(db: Db, clock: SharedClock, tasks: Tasks, options: LogOptions) -> Result<Self, LogError> {
         let state = generation::begin(&db, &clock).await?;
-        fold::fold(&db).await?;
+        fold::fold(&db, &Semaphore::new(1)).await?;
         let process = clock.uuid();
         let bus = Bus::new(&db, process);
         let log = Self(Arc::new(Inner {
@@ -83,7 +98,7 @@ impl Log {
             tasks,
             options,
             installation: state.installation,
-            generation: state.generation,
+            generation: RwLock::new(state.generation),
             process,
             hub: Hub::default(),
             waiting: Waiting::default(),
@@ -91,11 +106,16 @@ impl Log {
             work: watch::Sender::new(0),
             stops: broadcast::Sender::new(1024),
             closing: CancellationToken::new(),
+            writing: Mutex::default(),
+            folding: Semaphore::new(1),
         }));
         let tasks = &log.0.tasks;
-        tasks.spawn("the log's writer", writer::run(log.clone()));
+        let writing = vec![
+            tasks.spawn("the log's writer", writer::run(log.clone())),
+            tasks.spawn("folding the log", fold::run(log.clone())),
+        ];
         tasks.spawn("looking for what was missed", bus::poll(log.clone()));
-        tasks.spawn("folding the log", fold::run(log.clone()));
+        *log.0.writing.lock().unwrap_or_else(PoisonError::into_inner) = writing;
         if log.0.bus.is_some() {
             tasks.spawn("sending hints", bus::send(log.clone()));
             tasks.spawn("receiving hints", bus::receive(log.clone()));
@@ -116,19 +136,28 @@ impl Log {
     {
         let log = self.clone();
         let task = self.0.tasks.spawn("a command", async move {
-            let tx = log.0.db.begin().await.map_err(CommandError::from)?;
-            let mut command = Command::new(tx, log.0.clock.clone());
-            match work(&mut command).await {
-                Ok(value) => {
-                    let told = command.commit().await.map_err(CommandError::from)?;
-                    log.tell(told);
-                    Ok(value)
+            let done = async {
+                let tx = log.0.db.begin().await.map_err(CommandError::from)?;
+                let mut command = Command::new(tx, log.0.clock.clone());
+                match work(&mut command).await {
+                    Ok(value) => {
+                        let told = command.commit().await.map_err(CommandError::from)?;
+                        log.tell(told);
+                        Ok(value)
+                    }
+                    Err(error) => {
+                        command.undo().await;
+                        Err(error)
+                    }
                 }
-                Err(error) => {
-                    command.undo().await;
-                    Err(error)
-                }
-            }
+            };
+            // Longer than the server lets its statements take: the connection is dead, whatever the operating system believes.
+            let Ok(done) = tokio::time::timeout(DEAD, done).await else {
+                let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                let silence = sea_orm::RuntimeErr::SqlxError(Arc::new(sea_orm::sqlx::Error::Io(silence)));
+                return Err(CommandError::Database(DbErr::Conn(silence)).into());
+            };
+            done
         });
         task.await.unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
     }
@@ -174,7 +203,7 @@ impl Log {
     /// The cursor after `seq` of a stream.
     #[must_use]
     pub fn cursor(&self, stream: Uuid, seq: i64) -> Cursor {
-        Cursor { generation: self.0.generation, stream, seq }
+        Cursor { generation: self.generation(), stream, seq }
     }
 
     /// The number that a cursor of `stream` stands at.
@@ -186,10 +215,26 @@ impl Log {
         if cursor.stream != stream {
             return Err(CursorError::Invalid);
         }
-        if cursor.generation != self.0.generation {
+        if cursor.generation != self.generation() {
             return Err(CursorError::Expired);
         }
         Ok(cursor.seq)
+    }
+
+    fn generation(&self) -> Uuid {
+        *self.0.generation.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks whether the server behind is still the one of before: a failover may have happened under a living process.
+    pub(crate) async fn look_at_generation(&self) {
+        match generation::begin(&self.0.db, &self.0.clock).await {
+            Ok(state) => *self.0.generation.write().unwrap_or_else(PoisonError::into_inner) = state.generation,
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to look at the generation of the log"),
+        }
+    }
+
+    pub(crate) fn folding(&self) -> &Semaphore {
+        &self.0.folding
     }
 
     /// Changes whenever there may be a run to claim.
@@ -249,7 +294,12 @@ impl Log {
     /// What the database says; the next start is then an unclean one.
     pub async fn close(&self) -> Result<(), DbErr> {
         self.0.closing.cancel();
-        fold::fold(&self.0.db).await?;
+        let writing = std::mem::take(&mut *self.0.writing.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in writing {
+            // One that panicked has been logged, and writes nothing more either.
+            drop(task.await);
+        }
+        fold::fold(&self.0.db, &self.0.folding).await?;
         generation::end(&self.0.db).await
     }
 

@@ -40,7 +40,9 @@ pub struct Delta {
     /// The length of the text before this piece, in UTF-16 code units.
     pub offset: u32,
     /// The piece.
-    pub text: String,
+    text: String,
+    /// Its length, in UTF-16 code units: counted once.
+    units: u32,
 }
 
 /// The length of a text in UTF-16 code units, as clients count.
@@ -50,10 +52,34 @@ pub fn utf16_len(text: &str) -> u32 {
 }
 
 impl Delta {
+    /// A piece of the text of part `part` of `of`, which stands after `offset` UTF-16 code units of it.
+    #[must_use]
+    pub fn new(of: Uuid, part: u32, offset: u32, text: String) -> Self {
+        Self { of, part, offset, units: utf16_len(&text), text }
+    }
+
+    /// The piece.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The length of the text with this piece, in UTF-16 code units.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.offset + self.units
+    }
+
     /// Whether `next` goes on where this one ends.
     #[must_use]
     pub fn joins(&self, next: &Self) -> bool {
-        self.of == next.of && self.part == next.part && self.offset + utf16_len(&self.text) == next.offset
+        self.of == next.of && self.part == next.part && self.end() == next.offset
+    }
+
+    /// Appends what goes on where this one ends.
+    pub(crate) fn push(&mut self, next: &Self) {
+        self.text.push_str(&next.text);
+        self.units += next.units;
     }
 
     /// 16 bytes of `of`, 4 of `part`, 4 of `offset`, the text.
@@ -70,12 +96,8 @@ impl Delta {
         let (of, rest) = bytes.split_first_chunk::<16>()?;
         let (part, rest) = rest.split_first_chunk::<4>()?;
         let (offset, text) = rest.split_first_chunk::<4>()?;
-        Some(Self {
-            of: Uuid::from_bytes(*of),
-            part: u32::from_be_bytes(*part),
-            offset: u32::from_be_bytes(*offset),
-            text: String::from_utf8(text.to_vec()).ok()?,
-        })
+        let text = String::from_utf8(text.to_vec()).ok()?;
+        Some(Self::new(Uuid::from_bytes(*of), u32::from_be_bytes(*part), u32::from_be_bytes(*offset), text))
     }
 }
 
@@ -166,7 +188,7 @@ impl Record {
             return Err(next);
         }
         if let (Payload::Delta(a), Payload::Delta(b)) = (&mut self.payload, next.payload) {
-            a.text.push_str(&b.text);
+            a.push(&b);
         }
         self.seq = next.seq;
         self.at = next.at;
@@ -225,7 +247,9 @@ impl Originals {
     pub(crate) fn cut(&self, delta: &mut Delta, after: i64) {
         let said = self.0.iter().take_while(|(seq, _)| *seq <= after).last().map_or(0, |&(_, end)| end);
         if said > 0 && delta.text.is_char_boundary(said) {
-            delta.offset += utf16_len(&delta.text[..said]);
+            let before = utf16_len(&delta.text[..said]);
+            delta.offset += before;
+            delta.units -= before;
             delta.text.drain(..said);
         }
     }
@@ -267,7 +291,7 @@ mod tests {
             v: VERSION,
             at: DateTime::UNIX_EPOCH,
             kind: Kind::TEXT,
-            payload: Payload::Delta(Delta { of: Uuid::nil(), part: 0, offset, text: text.into() }),
+            payload: Payload::Delta(Delta::new(Uuid::nil(), 0, offset, text.into())),
         }
     }
 
@@ -291,7 +315,7 @@ mod tests {
         let originals = Originals::decode(&originals.encode()).unwrap();
         let text = "ab😀c";
         for (after, offset, rest) in [(0, 5, "ab😀c"), (2, 5, "ab😀c"), (3, 7, "😀c"), (8, 7, "😀c"), (9, 9, "c"), (299, 9, "c"), (300, 10, "")] {
-            let mut delta = Delta { of: Uuid::nil(), part: 0, offset: 5, text: text.into() };
+            let mut delta = Delta::new(Uuid::nil(), 0, 5, text.into());
             originals.cut(&mut delta, after);
             assert_eq!((delta.offset, delta.text.as_str()), (offset, rest), "after {after}");
         }

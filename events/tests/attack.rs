@@ -121,7 +121,7 @@ impl House {
 }
 
 fn delta(offset: usize, text: &str) -> Payload {
-    Payload::Delta(Delta { of: Uuid::nil(), part: 0, offset: u32::try_from(offset).unwrap(), text: text.into() })
+    Payload::Delta(Delta::new(Uuid::nil(), 0, u32::try_from(offset).unwrap(), text.into()))
 }
 
 /// The text of part 0, by the rule of clients: a piece that does not go on where the text ends is not taken.
@@ -130,7 +130,7 @@ fn text(records: &[Record]) -> String {
     for record in records {
         if let Payload::Delta(delta) = &record.payload {
             assert_eq!(delta.offset as usize, text.len(), "a piece is lost or said twice");
-            text.push_str(&delta.text);
+            text.push_str(delta.text());
         }
     }
     text

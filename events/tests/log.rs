@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use adapters::{
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     tasks::Tasks,
 };
 use entities::{
@@ -159,7 +159,7 @@ async fn start(location: &Location) -> Log {
 }
 
 fn delta(part: u32, offset: u32, text: &str) -> Payload {
-    Payload::Delta(Delta { of: Uuid::nil(), part, offset, text: text.into() })
+    Payload::Delta(Delta::new(Uuid::nil(), part, offset, text.into()))
 }
 
 fn whole(text: &str) -> Draft {
@@ -186,7 +186,7 @@ fn text(records: &[Record]) -> String {
     for record in records {
         if let Payload::Delta(delta) = &record.payload {
             assert_eq!(delta.offset as usize, text.len(), "a piece is lost or said twice");
-            text.push_str(&delta.text);
+            text.push_str(delta.text());
         }
     }
     text
@@ -307,7 +307,7 @@ async fn every_cursor_is_good_before_and_after_folding() {
         }
     }
     let rest = |records: &[Record]| -> String {
-        records.iter().filter_map(|r| if let Payload::Delta(delta) = &r.payload { Some(delta.text.as_str()) } else { None }).collect()
+        records.iter().filter_map(|r| if let Payload::Delta(delta) = &r.payload { Some(delta.text()) } else { None }).collect()
     };
     let check = async |when: &str| {
         for &(seq, end) in &ends {
@@ -358,7 +358,7 @@ async fn a_follower_far_behind_catches_up_by_pages_and_goes_live() {
         assert!(record.seq > position);
         position = record.seq;
         if let Payload::Delta(delta) = &record.payload {
-            seen.push_str(&delta.text);
+            seen.push_str(delta.text());
         }
     }
     assert_eq!(seen, said);
@@ -481,7 +481,7 @@ async fn another_process_hears_of_it() {
         while !text.ends_with("word199 ") {
             if let Payload::Delta(delta) = &follow.next().await.unwrap().payload {
                 assert_eq!(delta.offset as usize, text.len());
-                text.push_str(&delta.text);
+                text.push_str(delta.text());
             }
         }
         text

@@ -38,7 +38,11 @@ json_enum!(Access);
     crate = "shareable_gql",
     field(name = "id", ty = "ID", desc = "Its id."),
     field(name = "visibility", ty = "Visibility", desc = "Who sees it."),
-    field(name = "viewer_access", ty = "Access", desc = "How far the viewer may go with it.")
+    field(
+        name = "viewer_access",
+        ty = "Access",
+        desc = "How far the viewer may go with it."
+    )
 )]
 pub enum Shareable {
     /// A model.
@@ -50,4 +54,3 @@ pub enum Shareable {
 }
 
 plain_abstract!(Shareable as shareable_gql { Model, Agent, Conversation });
-

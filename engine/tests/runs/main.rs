@@ -117,7 +117,7 @@ async fn a_silent_model_is_cancelled_at_once_and_what_it_said_is_kept() {
     house.provider.script("silent", Turn::of([Step::Text("Half an ".into()), Step::Text("answer".into()), Step::Stall]));
     let model = house.model("silent").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text.ends_with("answer"))).await;
+    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text().ends_with("answer"))).await;
     let asked = Instant::now();
     house.engine.cancel_run(&house.scope, sent.run).await.unwrap();
     assert!(asked.elapsed() < Duration::from_secs(1));
@@ -198,7 +198,7 @@ async fn a_lost_worker_costs_one_step_and_no_token() {
     house.provider.script("dies", vec![asks, dies, tells]);
     let model = house.model("dies").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text.ends_with("is "))).await;
+    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text().ends_with("is "))).await;
     // as after a worker that died: its lease lapses. It is still there, and must not write a word more.
     house.lapse(sent.run).await;
     let events = house.events(sent).await;

@@ -17,9 +17,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use entities::{Backend, RunId, TenantId};
+use entities::{
+    Backend, DbErr, RunId, TenantId,
+    db::{Failure, failure},
+};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use uuid::Uuid;
@@ -37,6 +40,10 @@ const WAITING: usize = 64 * 1024;
 const BATCH: usize = 2000;
 /// After so many rounds in which a stream was held by others it is waited for.
 const SKIPS: u8 = 3;
+/// Jobs done outside of the batches at once.
+const APART: usize = 8;
+/// A statement that takes longer than the server lets any take: the connection is dead, whatever the operating system believes.
+const DEAD: Duration = Duration::from_secs(20);
 
 /// Whether a run may still be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,14 +93,17 @@ struct Entry {
     skipped: u8,
     /// Its items of before are in a batch whose outcome is not known yet.
     busy: bool,
+    /// Nobody pushes any more: it goes once nothing of it waits.
+    dropped: bool,
 }
 
 /// What waits, and the bell.
-#[derive(Default)]
 pub(crate) struct Waiting {
     entries: Mutex<Gathered>,
     bell: Notify,
     hurry: Notify,
+    /// How many jobs are done outside of the batches at once.
+    apart: Semaphore,
 }
 
 #[derive(Default)]
@@ -101,7 +111,18 @@ struct Gathered {
     lines: HashMap<u64, Entry>,
     next: u64,
     urgent: bool,
-    closed: bool,
+}
+
+impl Gathered {
+    fn is_idle(&self) -> bool {
+        self.lines.values().all(|entry| entry.items.is_empty() && !entry.busy)
+    }
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), bell: Notify::new(), hurry: Notify::new(), apart: Semaphore::new(APART) }
+    }
 }
 
 impl Waiting {
@@ -137,7 +158,7 @@ impl RunLog {
         let mut waiting = log.waiting().lock();
         waiting.next += 1;
         let line = Arc::new(Line { id: waiting.next, tenant, stream, run, attempt, state: sender });
-        let entry = Entry { line: line.clone(), items: Vec::new(), bytes: 0, skipped: 0, busy: false };
+        let entry = Entry { line: line.clone(), items: Vec::new(), bytes: 0, skipped: 0, busy: false, dropped: false };
         waiting.lines.insert(line.id, entry);
         drop(waiting);
         Self { log, line, state, n: 0 }
@@ -233,8 +254,11 @@ impl RunLog {
 impl Drop for RunLog {
     fn drop(&mut self) {
         let mut waiting = self.log.waiting().lock();
-        if waiting.lines.get(&self.line.id).is_some_and(|entry| entry.items.is_empty() && !entry.busy) {
-            waiting.lines.remove(&self.line.id);
+        if let Some(entry) = waiting.lines.get_mut(&self.line.id) {
+            entry.dropped = true;
+            if entry.items.is_empty() && !entry.busy {
+                waiting.lines.remove(&self.line.id);
+            }
         }
     }
 }
@@ -243,8 +267,8 @@ impl Item {
     /// `Some`: it does not go on with the same text.
     fn join(&mut self, next: Payload) -> Option<Payload> {
         match (&mut self.payload, next) {
-            (Payload::Delta(last), Payload::Delta(next)) if last.joins(&next) && last.text.len() + next.text.len() <= crate::record::JOINED => {
-                last.text.push_str(&next.text);
+            (Payload::Delta(last), Payload::Delta(next)) if last.joins(&next) && last.text().len() + next.text().len() <= crate::record::JOINED => {
+                last.push(&next);
                 None
             }
             (_, next) => Some(next),
@@ -274,23 +298,21 @@ enum Outcome {
     Unknown,
 }
 
-/// Runs until the process ends and nothing waits any more.
+/// Runs until the log is closed and nothing waits any more.
 pub(crate) async fn run(log: Log) {
-    let mut table: Box<dyn Table> = match log.db().backend() {
-        Backend::Postgres => Box::new(postgres::Table::new(&log)),
-        Backend::Sqlite => Box::new(sqlite::Table::new(&log)),
-    };
+    let mut table = table(&log);
     let gap = log.options().min_gap;
+    let closing = log.closing();
     let mut last = Instant::now();
     loop {
-        let closing = log.closing();
         tokio::select! {
             () = log.waiting().bell.notified() => {}
-            () = closing.cancelled(), if !log.waiting().lock().closed => log.waiting().lock().closed = true,
-            () = tokio::time::sleep(Duration::from_secs(1)), if log.waiting().lock().closed => {
-                if log.waiting().lock().lines.is_empty() {
+            () = closing.cancelled() => {
+                if log.waiting().lock().is_idle() {
                     return;
                 }
+                // What is with the database is waited for by its own task.
+                tokio::time::sleep(gap.max(Duration::from_millis(1))).await;
             }
         }
         let urgent = std::mem::take(&mut log.waiting().lock().urgent);
@@ -309,6 +331,13 @@ pub(crate) async fn run(log: Log) {
         if !jobs.is_empty() {
             round(&log, &mut *table, jobs).await;
         }
+    }
+}
+
+fn table(log: &Log) -> Box<dyn Table> {
+    match log.db().backend() {
+        Backend::Postgres => Box::new(postgres::Table::new(log)),
+        Backend::Sqlite => Box::new(sqlite::Table::new(log)),
     }
 }
 
@@ -344,51 +373,74 @@ fn take(log: &Log) -> (Vec<Job>, bool) {
     (jobs, more)
 }
 
+/// The writer itself waits for nobody: what has to wait for a lock, or to be looked at, goes on in a task of its own, while its
+/// line is kept out of the next batches.
 async fn round(log: &Log, table: &mut dyn Table, jobs: Vec<Job>) {
     let (patient, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.skipped >= SKIPS);
     if !jobs.is_empty() {
         let outcomes = table.commit(&jobs, false).await;
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            settle(log, table, job, outcome).await;
+            match outcome {
+                Outcome::Written { prev_head } => written(log, &job, prev_head),
+                Outcome::Held => back(log, job, true),
+                // The fault may have been another's.
+                Outcome::Bad => apart(log, job, Apart::Alone),
+                Outcome::Refused => apart(log, job, Apart::Look { raise: false }),
+                Outcome::Unknown => apart(log, job, Apart::Look { raise: true }),
+            }
         }
     }
     for job in patient {
-        let outcomes = table.commit(std::slice::from_ref(&job), true).await;
-        let outcome = outcomes.into_iter().next().unwrap_or(Outcome::Unknown);
-        settle(log, table, job, outcome).await;
+        apart(log, job, Apart::Alone);
     }
 }
 
-async fn settle(log: &Log, table: &mut dyn Table, job: Job, outcome: Outcome) {
-    match outcome {
-        Outcome::Written { prev_head } => written(log, &job, prev_head),
-        Outcome::Held => back(log, job, true),
-        Outcome::Bad if job.items.len() > 1 || job.skipped < SKIPS => {
-            // Alone, once more: the fault may have been another's.
-            let outcomes = table.commit(std::slice::from_ref(&job), true).await;
-            match outcomes.into_iter().next() {
-                Some(Outcome::Written { prev_head }) => written(log, &job, prev_head),
-                Some(Outcome::Bad) => shut(log, &job.line, Fate::Failed),
-                _ => look(log, job, true).await,
+/// What is done with a job outside of the batches.
+enum Apart {
+    /// It is committed alone, however long its stream is held.
+    Alone,
+    /// Its run is looked at; with `raise`, whether it was written is unknown.
+    Look { raise: bool },
+}
+
+fn apart(log: &Log, job: Job, what: Apart) {
+    let waits = log.clone();
+    log.tasks().spawn("writing apart", async move {
+        // Each takes a connection.
+        let Ok(_turn) = waits.waiting().apart.acquire().await else { return };
+        let raise = match what {
+            Apart::Look { raise } => raise,
+            Apart::Alone => {
+                let outcomes = table(&waits).commit(std::slice::from_ref(&job), true).await;
+                match outcomes.into_iter().next().unwrap_or(Outcome::Unknown) {
+                    Outcome::Written { prev_head } => return written(&waits, &job, prev_head),
+                    Outcome::Held => return back(&waits, job, true),
+                    Outcome::Bad => return shut(&waits, &job.line, Fate::Failed),
+                    Outcome::Refused => false,
+                    Outcome::Unknown => true,
+                }
             }
-        }
-        Outcome::Bad => shut(log, &job.line, Fate::Failed),
-        Outcome::Refused => look(log, job, false).await,
-        Outcome::Unknown => look(log, job, true).await,
-    }
+        };
+        look(&waits, job, raise).await;
+    });
 }
 
 /// Looks at the run under its stream's lock, however long the database takes to come back.
 async fn look(log: &Log, job: Job, raise: bool) {
     let mut pause = Duration::from_millis(50);
     let verdict = loop {
-        match examine::examine(log, &job.line, raise).await {
-            Ok(verdict) => break verdict,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to look at a run in the log");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
+        let looked = tokio::time::timeout(DEAD, examine::examine(log, &job.line, raise)).await;
+        let error = match looked {
+            Ok(Ok(verdict)) => break verdict,
+            Ok(Err(error)) => error,
+            Err(_) => DbErr::Custom("no answer from the database".into()),
+        };
+        tracing::warn!(error = &error as &dyn std::error::Error, "failed to look at a run in the log");
+        if matches!(&error, DbErr::Custom(_)) || failure(&error) == Failure::Transient {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        } else {
+            return shut(log, &job.line, Fate::Failed);
         }
     };
     match verdict {
@@ -446,8 +498,7 @@ fn release(log: &Log, line: &Arc<Line>) {
         entry.busy = false;
         entry.skipped = 0;
         more = !entry.items.is_empty();
-        // Ours and the entry's: its `RunLog` is gone.
-        if !more && Arc::strong_count(line) <= 2 {
+        if !more && entry.dropped {
             waiting.lines.remove(&line.id);
         }
     }

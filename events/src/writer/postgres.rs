@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use entities::{SystemScope, db::{Failure, failure_of}};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Job, Outcome};
+use super::{DEAD, Job, Outcome};
 use crate::{log::Log, record::VERSION};
 
 pub(super) struct Table {
@@ -91,7 +92,8 @@ impl Table {
 #[async_trait::async_trait]
 impl super::Table for Table {
     async fn commit(&mut self, jobs: &[Job], wait: bool) -> Vec<Outcome> {
-        match self.append(jobs, wait).await {
+        let appended = timeout(DEAD, self.append(jobs, wait)).await;
+        match appended.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
             Ok(found) => jobs
                 .iter()
                 .map(|job| match found.get(&job.line.stream) {

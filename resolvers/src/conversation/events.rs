@@ -241,7 +241,7 @@ events! {
 
         /// The piece, to be put at the end of the part.
         async fn text(&self) -> &str {
-            &self.delta.text
+            self.delta.text()
         }
     }
 
@@ -266,7 +266,7 @@ events! {
 
         /// The piece, to be put at the end of the part.
         async fn text(&self) -> &str {
-            &self.delta.text
+            self.delta.text()
         }
     }
 
@@ -331,7 +331,7 @@ events! {
 
         /// The piece.
         async fn text(&self) -> &str {
-            &self.delta.text
+            self.delta.text()
         }
     }
 
