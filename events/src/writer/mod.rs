@@ -111,11 +111,19 @@ struct Gathered {
     lines: HashMap<u64, Entry>,
     next: u64,
     urgent: bool,
+    closed: bool,
 }
 
 impl Gathered {
-    fn is_idle(&self) -> bool {
-        self.lines.values().all(|entry| entry.items.is_empty() && !entry.busy)
+    /// Shuts all lines, if nothing of them waits: nobody would write what is pushed later.
+    fn close(&mut self) -> bool {
+        self.closed = self.lines.values().all(|entry| entry.items.is_empty() && !entry.busy);
+        if self.closed {
+            for (_, entry) in self.lines.drain() {
+                entry.line.state.send_modify(|state| state.fate = Fate::Gone);
+            }
+        }
+        self.closed
     }
 }
 
@@ -154,12 +162,15 @@ pub struct Shut(pub Fate);
 
 impl RunLog {
     pub(crate) fn open(log: Log, tenant: TenantId, stream: Uuid, (run, attempt): (RunId, i32), fence: i64, seq: i64) -> Self {
-        let (sender, state) = watch::channel(State { acked: 0, fate: Fate::Open, seq, fence });
         let mut waiting = log.waiting().lock();
+        let fate = if waiting.closed { Fate::Gone } else { Fate::Open };
+        let (sender, state) = watch::channel(State { acked: 0, fate, seq, fence });
         waiting.next += 1;
         let line = Arc::new(Line { id: waiting.next, tenant, stream, run, attempt, state: sender });
         let entry = Entry { line: line.clone(), items: Vec::new(), bytes: 0, skipped: 0, busy: false, dropped: false };
-        waiting.lines.insert(line.id, entry);
+        if !waiting.closed {
+            waiting.lines.insert(line.id, entry);
+        }
         drop(waiting);
         Self { log, line, state, n: 0 }
     }
@@ -308,7 +319,7 @@ pub(crate) async fn run(log: Log) {
         tokio::select! {
             () = log.waiting().bell.notified() => {}
             () = closing.cancelled() => {
-                if log.waiting().lock().is_idle() {
+                if log.waiting().lock().close() {
                     return;
                 }
                 // What is with the database is waited for by its own task.
