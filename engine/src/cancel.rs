@@ -1,7 +1,10 @@
 //! Cancelling: whoever asks ends the run himself, whatever its worker is doing or whether there is one.
 
 use chrono::{DateTime, Utc};
-use entities::{CommandError, MessageId, Parts, Refusal, RunId, RunStatus, Scope, Usage, conversation, message, model_call, query::*, run};
+use entities::{
+    CommandError, MessageId, Parts, Refusal, RunId, RunStatus, Scope, Usage, conversation, message,
+    model_call, query::*, run,
+};
 use events::Command;
 
 use crate::{
@@ -25,8 +28,16 @@ impl Engine {
                 Box::pin(async move {
                     let not_found = || Refusal::not_found(&["input", "id"], id);
                     let seen = run::Entity::seen(&scope).filter(run::Column::Id.eq(id));
-                    let stream = seen.clone().one(&**c.tx()).await?.ok_or_else(not_found)?.conversation_id.0;
-                    c.lock(scope.tenant(), stream).await?.ok_or_else(not_found)?;
+                    let stream = seen
+                        .clone()
+                        .one(&**c.tx())
+                        .await?
+                        .ok_or_else(not_found)?
+                        .conversation_id
+                        .0;
+                    c.lock(scope.tenant(), stream)
+                        .await?
+                        .ok_or_else(not_found)?;
                     // Again, now that nobody can change it.
                     let run = seen.one(&**c.tx()).await?.ok_or_else(not_found)?;
                     if !run.status.is_terminal() {
@@ -41,20 +52,41 @@ impl Engine {
 
 /// Ends an open run as CANCELLED; the stream is locked.
 pub(crate) async fn cancel(c: &mut Command, mut run: run::Model) -> Result<(), CommandError> {
-    let Some(answer) = message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await? else {
+    let Some(answer) = message::Entity::anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(run.output_message_id))
+        .one(&**c.tx())
+        .await?
+    else {
         return Err(CommandError::Internal(format!("{} has no answer", run.id)));
     };
     if run.status == RunStatus::Queued {
         return withdraw(c, run, answer).await;
     }
     // From what is committed, never from anybody's memory: nothing else was seen, and nothing more comes.
-    let parts = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
+    let parts = crate::live::of(c.tx(), std::slice::from_ref(&answer))
+        .await?
+        .remove(&answer.id)
+        .unwrap_or_default();
     book_estimate(c, &mut run, &answer, &parts, "cancelled").await?;
-    end::end(c, run, answer, Ending { status: RunStatus::Cancelled, parts: Some(parts), error: None }).await
+    end::end(
+        c,
+        run,
+        answer,
+        Ending {
+            status: RunStatus::Cancelled,
+            parts: Some(parts),
+            error: None,
+        },
+    )
+    .await
 }
 
 /// A run that never started has no answer: its place is taken out of the tree.
-async fn withdraw(c: &mut Command, mut run: run::Model, answer: message::Model) -> Result<(), CommandError> {
+async fn withdraw(
+    c: &mut Command,
+    mut run: run::Model,
+    answer: message::Model,
+) -> Result<(), CommandError> {
     let (stream, now) = (run.conversation_id.0, c.now());
     let children = message::Entity::anywhere(SYSTEM)
         .filter(message::Column::ConversationId.eq(run.conversation_id))
@@ -65,26 +97,44 @@ async fn withdraw(c: &mut Command, mut run: run::Model, answer: message::Model) 
     if !children.is_empty() {
         message::Entity::change_anywhere(SYSTEM)
             .filter(message::Column::ParentId.eq(answer.id))
-            .set(message::ActiveModel { parent_id: Set(answer.parent_id), updated_at: Set(now), ..Default::default() })
+            .set(message::ActiveModel {
+                parent_id: Set(answer.parent_id),
+                updated_at: Set(now),
+                ..Default::default()
+            })
             .exec(&**c.tx())
             .await?;
     }
-    message::Entity::delete_anywhere(SYSTEM).filter(message::Column::Id.eq(answer.id)).exec(&**c.tx()).await?;
+    message::Entity::delete_anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(answer.id))
+        .exec(&**c.tx())
+        .await?;
     for mut child in children {
         child.parent_id = answer.parent_id;
         child.updated_at = now;
-        c.append(stream, None, Body::MessageUpdated(MessageFacts::of(&child)).draft());
+        c.append(
+            stream,
+            None,
+            Body::MessageUpdated(MessageFacts::of(&child)).draft(),
+        );
     }
     let leaf: Option<MessageId> = answer.parent_id;
     conversation::Entity::change_anywhere(SYSTEM)
         .filter(conversation::Column::Id.eq(run.conversation_id))
         .filter(conversation::Column::LeafId.eq(answer.id))
-        .set(conversation::ActiveModel { leaf_id: Set(leaf), ..Default::default() })
+        .set(conversation::ActiveModel {
+            leaf_id: Set(leaf),
+            ..Default::default()
+        })
         .exec(&**c.tx())
         .await?;
     run.status = RunStatus::Cancelled;
     run.finished_at = Some(now);
-    let seq = c.append(stream, Some((run.id, run.attempt)), Body::RunCancelled(crate::event::RunFacts::of(&run)).draft());
+    let seq = c.append(
+        stream,
+        Some((run.id, run.attempt)),
+        Body::RunCancelled(crate::event::RunFacts::of(&run)).draft(),
+    );
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(run.id))
         .set(run::ActiveModel {
@@ -103,18 +153,39 @@ async fn withdraw(c: &mut Command, mut run: run::Model, answer: message::Model) 
 }
 
 /// A call that was broken off is booked from what was received of it: four letters to a token.
-pub(crate) async fn book_estimate(c: &mut Command, run: &mut run::Model, answer: &message::Model, parts: &Parts, outcome: &str) -> Result<(), CommandError> {
+pub(crate) async fn book_estimate(
+    c: &mut Command,
+    run: &mut run::Model,
+    answer: &message::Model,
+    parts: &Parts,
+    outcome: &str,
+) -> Result<(), CommandError> {
     let letters = |parts: &[entities::Part]| -> usize {
         parts
             .iter()
-            .map(|part| if let entities::Part::Text { text } | entities::Part::Reasoning { text } = part { text.chars().count() } else { 0 })
+            .map(|part| {
+                if let entities::Part::Text { text } | entities::Part::Reasoning { text } = part {
+                    text.chars().count()
+                } else {
+                    0
+                }
+            })
             .sum()
     };
     let said = letters(&parts.0[answer.parts.0.len().min(parts.0.len())..]);
-    let (Some(model_id), true) = (run.model_id, said > 0) else { return Ok(()) };
-    let usage = Usage { output: i64::try_from(said.div_ceil(4)).unwrap_or(i64::MAX), currency: run.usage.currency.clone(), ..Usage::default() };
+    let (Some(model_id), true) = (run.model_id, said > 0) else {
+        return Ok(());
+    };
+    let usage = Usage {
+        output: i64::try_from(said.div_ceil(4)).unwrap_or(i64::MAX),
+        currency: run.usage.currency.clone(),
+        ..Usage::default()
+    };
     run.usage.output += usage.output;
-    let started_at: DateTime<Utc> = run.progress_at.or(run.started_at).unwrap_or_else(|| c.now());
+    let started_at: DateTime<Utc> = run
+        .progress_at
+        .or(run.started_at)
+        .unwrap_or_else(|| c.now());
     let row = model_call::Model {
         id: c.clock().uuid(),
         tenant_id: run.tenant_id,

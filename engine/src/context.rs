@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use entities::{AgentSpec, DbErr, MessageRole, RunId, Snapshot, ToolCallStatus, llm_model, message, query::*, run, run_step, tool_call};
+use entities::{
+    AgentSpec, DbErr, MessageRole, RunId, Snapshot, ToolCallStatus, llm_model, message, query::*,
+    run, run_step, tool_call,
+};
 use providers::{Answer, ChatMessage, ChatRequest};
 
 use crate::start::SYSTEM;
@@ -15,13 +18,22 @@ const CONCLUDE: &str = "You have used all the steps of this run. No tool can be 
 ///
 /// # Errors
 /// What the database says; a stored answer that can't be read is [`DbErr::Json`].
-pub async fn request(snapshot: &Snapshot, run: &run::Model, spec: &AgentSpec, model: &llm_model::Model) -> Result<ChatRequest, DbErr> {
+pub async fn request(
+    snapshot: &Snapshot,
+    run: &run::Model,
+    spec: &AgentSpec,
+    model: &llm_model::Model,
+) -> Result<ChatRequest, DbErr> {
     let tx = snapshot.tx().await?;
     let path = match run.input_message_id {
         Some(question) => message::Entity::path(&**tx, run.tenant_id, question).await?,
         None => Vec::new(),
     };
-    let mut runs: Vec<RunId> = path.iter().filter(|row| row.role == MessageRole::Assistant).filter_map(|row| row.run_id).collect();
+    let mut runs: Vec<RunId> = path
+        .iter()
+        .filter(|row| row.role == MessageRole::Assistant)
+        .filter_map(|row| row.run_id)
+        .collect();
     runs.push(run.id);
     let steps = run_step::Entity::anywhere(SYSTEM)
         .filter(run_step::Column::RunId.is_in(runs.iter().copied()))
@@ -38,15 +50,26 @@ pub async fn request(snapshot: &Snapshot, run: &run::Model, spec: &AgentSpec, mo
     for row in path {
         let text = row.parts.text();
         match row.role {
-            MessageRole::User | MessageRole::System if !text.is_empty() => messages.push(ChatMessage::User { text }),
+            MessageRole::User | MessageRole::System if !text.is_empty() => {
+                messages.push(ChatMessage::User { text })
+            }
             MessageRole::User | MessageRole::System => {}
             MessageRole::Assistant => {
-                let steps = row.run_id.map(|run| said.take(run, false)).unwrap_or_default();
+                let steps = row
+                    .run_id
+                    .map(|run| said.take(run, false))
+                    .unwrap_or_default();
                 // An answer that was broken off within its first step, or whose steps are gone.
-                let is_whole = steps.iter().any(|turn| matches!(turn, ChatMessage::Assistant { text, .. } if !text.is_empty()));
+                let is_whole = steps.iter().any(
+                    |turn| matches!(turn, ChatMessage::Assistant { text, .. } if !text.is_empty()),
+                );
                 messages.extend(steps);
                 if !is_whole && !text.is_empty() {
-                    messages.push(ChatMessage::Assistant { text, reasoning: Vec::new(), tool_calls: Vec::new() });
+                    messages.push(ChatMessage::Assistant {
+                        text,
+                        reasoning: Vec::new(),
+                        tool_calls: Vec::new(),
+                    });
                 }
             }
         }
@@ -64,7 +87,10 @@ pub async fn request(snapshot: &Snapshot, run: &run::Model, spec: &AgentSpec, mo
         messages,
         tools: Vec::new(),
         temperature: spec.temperature,
-        max_output_tokens: spec.max_output_tokens.or(model.max_output_tokens).and_then(|tokens| u32::try_from(tokens).ok()),
+        max_output_tokens: spec
+            .max_output_tokens
+            .or(model.max_output_tokens)
+            .and_then(|tokens| u32::try_from(tokens).ok()),
         passages: Vec::new(),
     })
 }
@@ -74,13 +100,21 @@ struct Said(HashMap<RunId, BTreeMap<i32, (Answer, Vec<tool_call::Model>)>>);
 
 impl Said {
     fn of(steps: Vec<run_step::Model>, calls: Vec<tool_call::Model>) -> Result<Self, DbErr> {
-        let mut said: HashMap<RunId, BTreeMap<i32, (Answer, Vec<tool_call::Model>)>> = HashMap::new();
+        let mut said: HashMap<RunId, BTreeMap<i32, (Answer, Vec<tool_call::Model>)>> =
+            HashMap::new();
         for step in steps {
-            let answer = serde_json::from_value(step.answer).map_err(|error| DbErr::Json(format!("step {} of {}: {error}", step.number, step.run_id)))?;
-            said.entry(step.run_id).or_default().insert(step.number, (answer, Vec::new()));
+            let answer = serde_json::from_value(step.answer).map_err(|error| {
+                DbErr::Json(format!("step {} of {}: {error}", step.number, step.run_id))
+            })?;
+            said.entry(step.run_id)
+                .or_default()
+                .insert(step.number, (answer, Vec::new()));
         }
         for call in calls {
-            if let Some((_, calls)) = said.get_mut(&call.run_id).and_then(|steps| steps.get_mut(&call.step)) {
+            if let Some((_, calls)) = said
+                .get_mut(&call.run_id)
+                .and_then(|steps| steps.get_mut(&call.step))
+            {
                 calls.push(call);
             }
         }
@@ -112,5 +146,10 @@ fn result(call: tool_call::Model) -> ChatMessage {
         (None, Some(message)) => message,
         (None, None) => "the call was cancelled".into(),
     };
-    ChatMessage::ToolResult { call_id: call.call_id, name: call.name, content, is_error }
+    ChatMessage::ToolResult {
+        call_id: call.call_id,
+        name: call.name,
+        content,
+        is_error,
+    }
 }

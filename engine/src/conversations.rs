@@ -1,7 +1,8 @@
 //! Making, changing and deleting conversations.
 
 use entities::{
-    AgentId, ChangeAction, CommandError, ConversationId, Permission, Refusal, ResourceKind, RunStatus, Scope, agent, conversation, input, query::*, run,
+    AgentId, ChangeAction, CommandError, ConversationId, Permission, Refusal, ResourceKind,
+    RunStatus, Scope, agent, conversation, input, query::*, run,
 };
 use events::Command;
 use serde_json::json;
@@ -36,7 +37,11 @@ impl Engine {
     ///
     /// # Errors
     /// FORBIDDEN without the right to use conversations; refusals for a title that is too long and an agent that is not there.
-    pub async fn create_conversation(&self, scope: &Scope, input: CreateConversation) -> Result<ConversationId, CommandError> {
+    pub async fn create_conversation(
+        &self,
+        scope: &Scope,
+        input: CreateConversation,
+    ) -> Result<ConversationId, CommandError> {
         may(scope)?;
         check_title(input.title.as_deref())?;
         let scope = scope.clone();
@@ -59,7 +64,12 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::create_conversation`], and where it is not there.
-    pub async fn update_conversation(&self, scope: &Scope, id: ConversationId, input: UpdateConversation) -> Result<ConversationId, CommandError> {
+    pub async fn update_conversation(
+        &self,
+        scope: &Scope,
+        id: ConversationId,
+        input: UpdateConversation,
+    ) -> Result<ConversationId, CommandError> {
         may(scope)?;
         check_title(input.title.as_ref().and_then(Option::as_deref))?;
         let scope = scope.clone();
@@ -89,7 +99,11 @@ impl Engine {
                         })
                         .exec(&**c.tx())
                         .await?;
-                    c.append(id.0, None, Body::ConversationUpdated(ConversationFacts::of(&row)).draft());
+                    c.append(
+                        id.0,
+                        None,
+                        Body::ConversationUpdated(ConversationFacts::of(&row)).draft(),
+                    );
                     changed(c, &scope, id, ChangeAction::Updated);
                     Ok(id)
                 })
@@ -101,7 +115,11 @@ impl Engine {
     ///
     /// # Errors
     /// Where it is not there.
-    pub async fn delete_conversation(&self, scope: &Scope, id: ConversationId) -> Result<ConversationId, CommandError> {
+    pub async fn delete_conversation(
+        &self,
+        scope: &Scope,
+        id: ConversationId,
+    ) -> Result<ConversationId, CommandError> {
         may(scope)?;
         let scope = scope.clone();
         self.log()
@@ -120,7 +138,11 @@ impl Engine {
                     }
                     conversation::Entity::change_in(&scope)
                         .filter(conversation::Column::Id.eq(id))
-                        .set(conversation::ActiveModel { deleted_at: Set(Some(c.now())), updated_at: Set(c.now()), ..Default::default() })
+                        .set(conversation::ActiveModel {
+                            deleted_at: Set(Some(c.now())),
+                            updated_at: Set(c.now()),
+                            ..Default::default()
+                        })
                         .exec(&**c.tx())
                         .await?;
                     changed(c, &scope, id, ChangeAction::Deleted);
@@ -133,15 +155,26 @@ impl Engine {
 
 pub(crate) fn may(scope: &Scope) -> Result<(), CommandError> {
     let needs = Permission::ConversationsUse;
-    if scope.may(needs) { Ok(()) } else { Err(CommandError::Forbidden(Some(needs))) }
+    if scope.may(needs) {
+        Ok(())
+    } else {
+        Err(CommandError::Forbidden(Some(needs)))
+    }
 }
 
 fn check_title(title: Option<&str>) -> Result<(), Refusal> {
-    title.map_or(Ok(()), |title| input::filled(&["input", "title"], title, input::NAME))
+    title.map_or(Ok(()), |title| {
+        input::filled(&["input", "title"], title, input::NAME)
+    })
 }
 
 /// A new conversation with its stream; the row is the caller's to add.
-pub(crate) fn new(c: &mut Command, scope: &Scope, agent: Option<AgentId>, title: Option<String>) -> conversation::Model {
+pub(crate) fn new(
+    c: &mut Command,
+    scope: &Scope,
+    agent: Option<AgentId>,
+    title: Option<String>,
+) -> conversation::Model {
     let id = ConversationId(c.clock().uuid());
     c.create(scope.tenant(), id.0);
     changed(c, scope, id, ChangeAction::Created);
@@ -165,18 +198,37 @@ pub(crate) fn new(c: &mut Command, scope: &Scope, agent: Option<AgentId>, title:
 }
 
 /// The caller's conversation, its stream locked.
-pub(crate) async fn locked(c: &mut Command, scope: &Scope, id: ConversationId, path: &[&str]) -> Result<conversation::Model, CommandError> {
+pub(crate) async fn locked(
+    c: &mut Command,
+    scope: &Scope,
+    id: ConversationId,
+    path: &[&str],
+) -> Result<conversation::Model, CommandError> {
     let not_found = || Refusal::not_found(path, id);
     c.lock(scope.tenant(), id.0).await?.ok_or_else(not_found)?;
     // In a statement of its own, after the wait for the lock.
-    let row = conversation::Entity::seen(scope).filter(conversation::Column::Id.eq(id)).one(&**c.tx()).await?;
+    let row = conversation::Entity::seen(scope)
+        .filter(conversation::Column::Id.eq(id))
+        .one(&**c.tx())
+        .await?;
     Ok(row.ok_or_else(not_found)?)
 }
 
 /// An agent that the caller may run.
-pub(crate) async fn usable_agent(c: &Command, scope: &Scope, id: AgentId, path: &[&str]) -> Result<agent::Model, CommandError> {
-    let row = agent::Entity::in_tenant(scope).filter(agent::Column::Id.eq(id)).filter(agent::Column::DeletedAt.is_null()).one(&**c.tx()).await?;
-    let row = row.filter(|row| scope.access(row.owner_id, row.visibility).is_some()).ok_or_else(|| Refusal::not_found(path, id))?;
+pub(crate) async fn usable_agent(
+    c: &Command,
+    scope: &Scope,
+    id: AgentId,
+    path: &[&str],
+) -> Result<agent::Model, CommandError> {
+    let row = agent::Entity::in_tenant(scope)
+        .filter(agent::Column::Id.eq(id))
+        .filter(agent::Column::DeletedAt.is_null())
+        .one(&**c.tx())
+        .await?;
+    let row = row
+        .filter(|row| scope.access(row.owner_id, row.visibility).is_some())
+        .ok_or_else(|| Refusal::not_found(path, id))?;
     if !scope.may(Permission::AgentsUse) {
         return Err(Refusal::forbidden(path, Some(Permission::AgentsUse)).into());
     }
@@ -193,5 +245,11 @@ pub(crate) fn changed(c: &mut Command, scope: &Scope, id: ConversationId, action
         ChangeAction::Updated => (Some(owner.clone()), Some(owner)),
         ChangeAction::Deleted => (Some(owner), None),
     };
-    c.changed(scope, ResourceKind::Conversation, id.0, action, json!({ "before": before, "after": after }));
+    c.changed(
+        scope,
+        ResourceKind::Conversation,
+        id.0,
+        action,
+        json!({ "before": before, "after": after }),
+    );
 }

@@ -6,8 +6,8 @@ use std::{collections::HashMap, time::Duration};
 use adapters::clock::BootInstant;
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, DbErr, MessageStatus, Part, Parts, RunError, RunErrorKind, RunStatus, ToolCallId, ToolCallStatus, Usage, message, model_call, query::*, run,
-    run_step, tool_call,
+    CommandError, DbErr, MessageStatus, Part, Parts, RunError, RunErrorKind, RunStatus, ToolCallId,
+    ToolCallStatus, Usage, message, model_call, query::*, run, run_step, tool_call,
 };
 use events::{Command, Delta, Fate, RunLog, record::utf16_len};
 use futures_util::StreamExt;
@@ -17,8 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Engine,
-    context,
+    Engine, context,
     end::{self, Ending},
     event::{Body, StepFacts, ToolCallFacts},
     start::{SYSTEM, Started},
@@ -48,7 +47,12 @@ impl From<events::Shut> for Stop {
 }
 
 fn internal(message: &str) -> RunError {
-    RunError { kind: RunErrorKind::Internal, message: message.into(), detail: None, retryable: true }
+    RunError {
+        kind: RunErrorKind::Internal,
+        message: message.into(),
+        detail: None,
+        retryable: true,
+    }
 }
 
 /// A run in the hands of this process.
@@ -65,9 +69,20 @@ impl Engine {
         let run = &started.run;
         let (id, attempt) = (run.id, run.attempt);
         let stop = CancellationToken::new();
-        let log = self.log().open(run.tenant_id, run.conversation_id.0, (id, attempt), started.fence, started.head);
+        let log = self.log().open(
+            run.tenant_id,
+            run.conversation_id.0,
+            (id, attempt),
+            started.fence,
+            started.head,
+        );
         let held = self.hold(id, attempt, stop.clone(), since);
-        let hand = Hand { engine: self.clone(), started, log, stop };
+        let hand = Hand {
+            engine: self.clone(),
+            started,
+            log,
+            stop,
+        };
         self.log().tasks().spawn("carrying a run", async move {
             hand.carry().await;
             drop(held);
@@ -101,7 +116,12 @@ impl Hand {
             // Between steps nothing is lost: the leases are given back, and another process goes on.
             return Err(Stop::LetGo);
         }
-        if self.engine.clock().now() - self.run().created_at > IN_ALL && self.run().started_at.is_some_and(|at| self.engine.clock().now() - at > IN_ALL) {
+        if self.engine.clock().now() - self.run().created_at > IN_ALL
+            && self
+                .run()
+                .started_at
+                .is_some_and(|at| self.engine.clock().now() - at > IN_ALL)
+        {
             return Err(Stop::Fail(RunError {
                 kind: RunErrorKind::Interrupted,
                 message: "the run took longer than 24 hours".into(),
@@ -121,9 +141,19 @@ impl Hand {
     async fn allowed(&self) -> Result<(), Stop> {
         let run = self.run();
         let scope = self
-            .patiently(|| self.engine.authority().scope_of_run(run.tenant_id, run.user_id, run.api_key_id, run.permissions))
+            .patiently(|| {
+                self.engine.authority().scope_of_run(
+                    run.tenant_id,
+                    run.user_id,
+                    run.api_key_id,
+                    run.permissions,
+                )
+            })
             .await?
-            .filter(|scope| scope.may(entities::Permission::ConversationsUse) && scope.may(entities::Permission::AgentsUse));
+            .filter(|scope| {
+                scope.may(entities::Permission::ConversationsUse)
+                    && scope.may(entities::Permission::AgentsUse)
+            });
         if scope.is_some() {
             return Ok(());
         }
@@ -140,7 +170,10 @@ impl Hand {
         let run = self.run();
         let request = {
             let (run, spec, model) = (run, &self.started.spec, &self.started.model);
-            self.patiently(|| async { context::request(&self.engine.log().snapshot(), run, spec, model).await }).await?
+            self.patiently(|| async {
+                context::request(&self.engine.log().snapshot(), run, spec, model).await
+            })
+            .await?
         };
         let endpoint = {
             let model = &self.started.model;
@@ -154,7 +187,16 @@ impl Hand {
         let clock = Instant::now();
         let mut stream = self.engine.providers().chat(endpoint).stream(request).await;
         let base = u32::try_from(self.started.answer.parts.0.len()).unwrap_or(u32::MAX);
-        let mut heard = Heard { began, first: None, took: Duration::ZERO, parts: Vec::new(), last: 0, base, calls: HashMap::new(), answer: Answer::default() };
+        let mut heard = Heard {
+            began,
+            first: None,
+            took: Duration::ZERO,
+            parts: Vec::new(),
+            last: 0,
+            base,
+            calls: HashMap::new(),
+            answer: Answer::default(),
+        };
         loop {
             let next = tokio::select! {
                 biased;
@@ -171,7 +213,11 @@ impl Hand {
             let event = match next {
                 Some(Ok(event)) => event,
                 Some(Err(error)) => return Err(self.broken(heard, error).await),
-                None => return Err(Stop::Fail(internal("the model's stream ended without an end"))),
+                None => {
+                    return Err(Stop::Fail(internal(
+                        "the model's stream ended without an end",
+                    )));
+                }
             };
             if heard.first.is_none() && !matches!(event, ChatEvent::Finished(_)) {
                 heard.first = Some((self.engine.clock().now(), clock.elapsed()));
@@ -198,9 +244,13 @@ impl Hand {
                 let (part, offset) = heard.grow(&text, false);
                 Body::ReasoningDelta(Delta::new(of, part, offset, text))
             }
-            ChatEvent::ToolCall { index, id, name } => return self.begin_tool_call(heard, index, id, name).await,
+            ChatEvent::ToolCall { index, id, name } => {
+                return self.begin_tool_call(heard, index, id, name).await;
+            }
             ChatEvent::ToolArguments { index, text } => {
-                let Some((id, offset)) = heard.calls.get_mut(&index) else { return Ok(()) };
+                let Some((id, offset)) = heard.calls.get_mut(&index) else {
+                    return Ok(());
+                };
                 let delta = Delta::new(id.0, 0, *offset, text);
                 *offset = delta.end();
                 Body::ArgumentsDelta(delta)
@@ -216,7 +266,13 @@ impl Hand {
     }
 
     /// The call has its row as soon as it shows.
-    async fn begin_tool_call(&mut self, heard: &mut Heard, index: u32, call_id: String, name: String) -> Result<(), Stop> {
+    async fn begin_tool_call(
+        &mut self,
+        heard: &mut Heard,
+        index: u32,
+        call_id: String,
+        name: String,
+    ) -> Result<(), Stop> {
         self.log.flush().await?;
         let id = ToolCallId(self.engine.clock().uuid());
         let part = heard.base + u32::try_from(heard.parts.len()).unwrap_or(u32::MAX);
@@ -242,8 +298,16 @@ impl Hand {
                     started_at: None,
                     finished_at: None,
                 };
-                let body = Body::ToolCallStarted { message, part, call: ToolCallFacts::of(&row) };
-                c.append(run.conversation_id.0, Some((run.id, run.attempt)), body.draft());
+                let body = Body::ToolCallStarted {
+                    message,
+                    part,
+                    call: ToolCallFacts::of(&row),
+                };
+                c.append(
+                    run.conversation_id.0,
+                    Some((run.id, run.attempt)),
+                    body.draft(),
+                );
                 tool_call::Entity::add(&**c.tx(), row).await?;
                 Ok(())
             })
@@ -259,9 +323,23 @@ impl Hand {
         let said = heard.letters();
         self.started.answer.parts.0.extend(heard.parts);
         let outcome = format!("{:?}", error.kind);
-        let outcome = outcome.split([' ', '(']).next().unwrap_or_default().to_owned();
-        let usage = self.priced(TokenUsage { output: said.div_ceil(4) as u64, ..TokenUsage::default() });
-        let call = self.booked(usage, said > 0, outcome, heard.began, heard.first.map(|(_, ttft)| ttft), None);
+        let outcome = outcome
+            .split([' ', '('])
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let usage = self.priced(TokenUsage {
+            output: said.div_ceil(4) as u64,
+            ..TokenUsage::default()
+        });
+        let call = self.booked(
+            usage,
+            said > 0,
+            outcome,
+            heard.began,
+            heard.first.map(|(_, ttft)| ttft),
+            None,
+        );
         if let Err(stop) = self
             .command(move |c, run| {
                 Box::pin(async move {
@@ -270,7 +348,10 @@ impl Hand {
                     model_call::Entity::add(&**c.tx(), call).await?;
                     run::Entity::change_anywhere(SYSTEM)
                         .filter(run::Column::Id.eq(run.id))
-                        .set(run::ActiveModel { usage: Set(usage), ..Default::default() })
+                        .set(run::ActiveModel {
+                            usage: Set(usage),
+                            ..Default::default()
+                        })
                         .exec(&**c.tx())
                         .await?;
                     Ok(())
@@ -287,16 +368,27 @@ impl Hand {
     async fn finish_step(&mut self, heard: Heard) -> Result<bool, Stop> {
         let concluded = self.run().steps >= self.started.spec.max_steps;
         let has_calls = !heard.answer.tool_calls.is_empty();
-        let usage = self.priced(heard.answer.usage.unwrap_or_else(|| TokenUsage { output: heard.letters().div_ceil(4) as u64, ..TokenUsage::default() }));
+        let usage = self.priced(heard.answer.usage.unwrap_or_else(|| TokenUsage {
+            output: heard.letters().div_ceil(4) as u64,
+            ..TokenUsage::default()
+        }));
         let first = heard.first.map(|(_, ttft)| ttft);
-        let call = self.booked(usage.clone(), heard.answer.usage.is_none(), "finished".into(), heard.began, first, Some(heard.took));
+        let call = self.booked(
+            usage.clone(),
+            heard.answer.usage.is_none(),
+            "finished".into(),
+            heard.began,
+            first,
+            Some(heard.took),
+        );
         let now = self.engine.clock().now();
         let step = run_step::Model {
             tenant_id: self.run().tenant_id,
             run_id: self.run().id,
             number: self.run().steps,
             model_id: self.run().model_id,
-            answer: serde_json::to_value(&heard.answer).map_err(|_| Stop::Fail(internal("an answer could not be stored")))?,
+            answer: serde_json::to_value(&heard.answer)
+                .map_err(|_| Stop::Fail(internal("an answer could not be stored")))?,
             usage: usage.clone(),
             latency_ms: millis(heard.took),
             time_to_first_token_ms: first.and_then(millis),
@@ -327,7 +419,14 @@ impl Hand {
                     add(&mut run.usage, &added);
                     if !has_calls || concluded {
                         let answer = answer_of(c, &run).await?;
-                        let ending = if has_calls { Ending { parts: Some(parts), ..Ending::failed(too_many_steps()) } } else { Ending::completed(parts) };
+                        let ending = if has_calls {
+                            Ending {
+                                parts: Some(parts),
+                                ..Ending::failed(too_many_steps())
+                            }
+                        } else {
+                            Ending::completed(parts)
+                        };
                         end::end(c, run.clone(), answer, ending).await?;
                         return Ok(None);
                     }
@@ -335,7 +434,11 @@ impl Hand {
                         let parsed = serde_json::from_str::<serde_json::Value>(&arguments).ok();
                         tool_call::Entity::change_anywhere(SYSTEM)
                             .filter(tool_call::Column::Id.eq(id))
-                            .set(tool_call::ActiveModel { arguments: Set(parsed), arguments_text: Set(arguments), ..Default::default() })
+                            .set(tool_call::ActiveModel {
+                                arguments: Set(parsed),
+                                arguments_text: Set(arguments),
+                                ..Default::default()
+                            })
                             .exec(&**c.tx())
                             .await?;
                     }
@@ -394,7 +497,11 @@ impl Hand {
                             })
                             .exec(&**c.tx())
                             .await?;
-                        c.append(stream, by, Body::ToolCallFinished(ToolCallFacts::of(&call)).draft());
+                        c.append(
+                            stream,
+                            by,
+                            Body::ToolCallFinished(ToolCallFacts::of(&call)).draft(),
+                        );
                     }
                     c.append(stream, by, Body::StepStarted { step: run.steps }.draft());
                     checkpoint(c, &mut run, parts).await?;
@@ -414,9 +521,25 @@ impl Hand {
                 Box::pin(async move {
                     let answer = answer_of(c, &run).await?;
                     // What the log has of a step that did not come to its end is longer than what a checkpoint has.
-                    let live = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
-                    let parts = if live.0.len() >= parts.0.len() { live } else { parts };
-                    end::end(c, run, answer, Ending { parts: Some(parts), ..Ending::failed(error) }).await
+                    let live = crate::live::of(c.tx(), std::slice::from_ref(&answer))
+                        .await?
+                        .remove(&answer.id)
+                        .unwrap_or_default();
+                    let parts = if live.0.len() >= parts.0.len() {
+                        live
+                    } else {
+                        parts
+                    };
+                    end::end(
+                        c,
+                        run,
+                        answer,
+                        Ending {
+                            parts: Some(parts),
+                            ..Ending::failed(error)
+                        },
+                    )
+                    .await
                 })
             })
             .await;
@@ -429,9 +552,16 @@ impl Hand {
     /// A command on the run, if it is still this worker's: read under the stream's lock.
     async fn command<T: Send + 'static>(
         &mut self,
-        work: impl for<'c> FnOnce(&'c mut Command, run::Model) -> events::Work<'c, T, CommandError> + Send + 'static,
+        work: impl for<'c> FnOnce(&'c mut Command, run::Model) -> events::Work<'c, T, CommandError>
+        + Send
+        + 'static,
     ) -> Result<T, Stop> {
-        let (tenant, stream, id, attempt) = (self.run().tenant_id, self.run().conversation_id.0, self.run().id, self.run().attempt);
+        let (tenant, stream, id, attempt) = (
+            self.run().tenant_id,
+            self.run().conversation_id.0,
+            self.run().id,
+            self.run().attempt,
+        );
         if self.stop.is_cancelled() {
             return Err(Stop::LetGo);
         }
@@ -443,9 +573,14 @@ impl Hand {
                     if c.lock(tenant, stream).await?.is_none() {
                         return Ok(None);
                     }
-                    let run = run::Entity::anywhere(SYSTEM).filter(run::Column::Id.eq(id)).one(&**c.tx()).await?;
+                    let run = run::Entity::anywhere(SYSTEM)
+                        .filter(run::Column::Id.eq(id))
+                        .one(&**c.tx())
+                        .await?;
                     match run {
-                        Some(run) if run.status == RunStatus::Running && run.attempt == attempt => work(c, run).await.map(Some),
+                        Some(run) if run.status == RunStatus::Running && run.attempt == attempt => {
+                            work(c, run).await.map(Some)
+                        }
                         _ => Ok(None),
                     }
                 })
@@ -454,7 +589,9 @@ impl Hand {
         match done {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(Stop::LetGo),
-            Err(CommandError::Database(error)) if entities::db::failure(&error) == entities::db::Failure::Transient => {
+            Err(CommandError::Database(error))
+                if entities::db::failure(&error) == entities::db::Failure::Transient =>
+            {
                 // Whether it was done is unknown: the next worker finds out from what is stored.
                 tracing::warn!(run = %id, error = &error as &dyn std::error::Error, "a run's checkpoint failed; its lease will lapse");
                 Err(Stop::LetGo)
@@ -467,13 +604,19 @@ impl Hand {
     }
 
     /// Reads, again and again while the database is away.
-    async fn patiently<T, F: Future<Output = Result<T, DbErr>>>(&self, read: impl Fn() -> F) -> Result<T, Stop> {
+    async fn patiently<T, F: Future<Output = Result<T, DbErr>>>(
+        &self,
+        read: impl Fn() -> F,
+    ) -> Result<T, Stop> {
         let mut pause = Duration::from_millis(50);
         for _ in 0..TRIES {
             match read().await {
                 Ok(value) => return Ok(value),
                 Err(error) if entities::db::failure(&error) == entities::db::Failure::Transient => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "a run waits for the database");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "a run waits for the database"
+                    );
                     tokio::select! {
                         () = self.stop.cancelled() => return Err(Stop::LetGo),
                         () = sleep(pause) => pause *= 2,
@@ -488,7 +631,15 @@ impl Hand {
         Err(Stop::LetGo)
     }
 
-    fn booked(&self, usage: Usage, is_estimate: bool, outcome: String, began: DateTime<Utc>, first: Option<Duration>, took: Option<Duration>) -> model_call::Model {
+    fn booked(
+        &self,
+        usage: Usage,
+        is_estimate: bool,
+        outcome: String,
+        began: DateTime<Utc>,
+        first: Option<Duration>,
+        took: Option<Duration>,
+    ) -> model_call::Model {
         let run = self.run();
         model_call::Model {
             id: self.engine.clock().uuid(),
@@ -511,14 +662,30 @@ impl Hand {
     fn priced(&self, tokens: TokenUsage) -> Usage {
         let model = &self.started.model;
         let number = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        let price = |price: &Option<String>| price.as_deref().and_then(|price| price.parse::<Decimal>().ok());
-        let cost = match (price(&model.input_per_million), price(&model.output_per_million)) {
+        let price = |price: &Option<String>| {
+            price
+                .as_deref()
+                .and_then(|price| price.parse::<Decimal>().ok())
+        };
+        let cost = match (
+            price(&model.input_per_million),
+            price(&model.output_per_million),
+        ) {
             (None, None) => None,
             (input, output) => {
                 let cached = price(&model.cached_input_per_million).or(input);
-                let of = |tokens: u64, price: Option<Decimal>| Decimal::from(tokens) * price.unwrap_or_default() / Decimal::from(1_000_000);
+                let of = |tokens: u64, price: Option<Decimal>| {
+                    Decimal::from(tokens) * price.unwrap_or_default() / Decimal::from(1_000_000)
+                };
                 let fresh = tokens.input.saturating_sub(tokens.cached_input);
-                Some((of(fresh, input) + of(tokens.cached_input, cached) + of(tokens.output, output)).round_dp(9).normalize().to_string())
+                Some(
+                    (of(fresh, input)
+                        + of(tokens.cached_input, cached)
+                        + of(tokens.output, output))
+                    .round_dp(9)
+                    .normalize()
+                    .to_string(),
+                )
             }
         };
         Usage {
@@ -557,7 +724,15 @@ impl Heard {
         };
         if !goes_on {
             self.last = 0;
-            self.parts.push(if is_text { Part::Text { text: String::new() } } else { Part::Reasoning { text: String::new() } });
+            self.parts.push(if is_text {
+                Part::Text {
+                    text: String::new(),
+                }
+            } else {
+                Part::Reasoning {
+                    text: String::new(),
+                }
+            });
         }
         let part = self.base + u32::try_from(self.parts.len() - 1).unwrap_or(u32::MAX);
         if let Some(Part::Text { text } | Part::Reasoning { text }) = self.parts.last_mut() {
@@ -569,17 +744,33 @@ impl Heard {
     }
 
     fn letters(&self) -> usize {
-        self.parts.iter().map(|part| if let Part::Text { text } | Part::Reasoning { text } = part { text.chars().count() } else { 0 }).sum()
+        self.parts
+            .iter()
+            .map(|part| {
+                if let Part::Text { text } | Part::Reasoning { text } = part {
+                    text.chars().count()
+                } else {
+                    0
+                }
+            })
+            .sum()
     }
 }
 
 async fn answer_of(c: &Command, run: &run::Model) -> Result<message::Model, CommandError> {
-    let row = message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await?;
+    let row = message::Entity::anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(run.output_message_id))
+        .one(&**c.tx())
+        .await?;
     row.ok_or_else(|| CommandError::Internal(format!("{} has no answer", run.id)))
 }
 
 /// Writes down what is finished, so that whoever goes on goes on from here.
-async fn checkpoint(c: &mut Command, run: &mut run::Model, parts: Parts) -> Result<(), CommandError> {
+async fn checkpoint(
+    c: &mut Command,
+    run: &mut run::Model,
+    parts: Parts,
+) -> Result<(), CommandError> {
     run.step_seq = c.head(run.conversation_id.0);
     run.progress_at = Some(c.now());
     run::Entity::change_anywhere(SYSTEM)
@@ -598,7 +789,12 @@ async fn checkpoint(c: &mut Command, run: &mut run::Model, parts: Parts) -> Resu
     message::Entity::change_anywhere(SYSTEM)
         .filter(message::Column::Id.eq(run.output_message_id))
         .filter(message::Column::Status.eq(MessageStatus::Streaming))
-        .set(message::ActiveModel { parts: Set(parts), parts_seq: Set(run.step_seq), updated_at: Set(c.now()), ..Default::default() })
+        .set(message::ActiveModel {
+            parts: Set(parts),
+            parts_seq: Set(run.step_seq),
+            updated_at: Set(c.now()),
+            ..Default::default()
+        })
         .exec(&**c.tx())
         .await?;
     Ok(())
@@ -612,23 +808,59 @@ fn refusal(call: &tool_call::Model) -> String {
 }
 
 fn too_many_steps() -> RunError {
-    RunError { kind: RunErrorKind::MaxSteps, message: "the model did not come to a conclusion within its steps".into(), detail: None, retryable: true }
+    RunError {
+        kind: RunErrorKind::MaxSteps,
+        message: "the model did not come to a conclusion within its steps".into(),
+        detail: None,
+        retryable: true,
+    }
 }
 
 fn run_error(error: &ModelError) -> RunError {
     let (kind, message) = match error.kind {
-        ModelErrorKind::Timeout(_) => (RunErrorKind::ModelTimeout, "the model did not answer in time"),
-        ModelErrorKind::RateLimited { .. } => (RunErrorKind::RateLimited, "the provider allows no more requests for now"),
-        ModelErrorKind::AddressRefused => (RunErrorKind::ModelError, "the model's address is not allowed"),
-        ModelErrorKind::Unreachable => (RunErrorKind::ModelError, "the provider could not be reached"),
+        ModelErrorKind::Timeout(_) => (
+            RunErrorKind::ModelTimeout,
+            "the model did not answer in time",
+        ),
+        ModelErrorKind::RateLimited { .. } => (
+            RunErrorKind::RateLimited,
+            "the provider allows no more requests for now",
+        ),
+        ModelErrorKind::AddressRefused => (
+            RunErrorKind::ModelError,
+            "the model's address is not allowed",
+        ),
+        ModelErrorKind::Unreachable => (
+            RunErrorKind::ModelError,
+            "the provider could not be reached",
+        ),
         ModelErrorKind::Refused => (RunErrorKind::ModelError, "the provider refused the request"),
-        ModelErrorKind::Unavailable { .. } => (RunErrorKind::ModelError, "the provider is not available"),
-        ModelErrorKind::BrokenOff => (RunErrorKind::ModelError, "the provider broke off the answer"),
-        ModelErrorKind::Malformed => (RunErrorKind::ModelError, "the provider's answer could not be understood"),
-        ModelErrorKind::Unsupported => (RunErrorKind::ModelError, "the model cannot be called as it is configured"),
+        ModelErrorKind::Unavailable { .. } => {
+            (RunErrorKind::ModelError, "the provider is not available")
+        }
+        ModelErrorKind::BrokenOff => (
+            RunErrorKind::ModelError,
+            "the provider broke off the answer",
+        ),
+        ModelErrorKind::Malformed => (
+            RunErrorKind::ModelError,
+            "the provider's answer could not be understood",
+        ),
+        ModelErrorKind::Unsupported => (
+            RunErrorKind::ModelError,
+            "the model cannot be called as it is configured",
+        ),
     };
-    let retryable = !matches!(error.kind, ModelErrorKind::AddressRefused | ModelErrorKind::Unsupported | ModelErrorKind::Refused);
-    RunError { kind, message: message.into(), detail: Some(error.message.clone()), retryable }
+    let retryable = !matches!(
+        error.kind,
+        ModelErrorKind::AddressRefused | ModelErrorKind::Unsupported | ModelErrorKind::Refused
+    );
+    RunError {
+        kind,
+        message: message.into(),
+        detail: Some(error.message.clone()),
+        retryable,
+    }
 }
 
 fn add(sum: &mut Usage, one: &Usage) {
@@ -637,10 +869,19 @@ fn add(sum: &mut Usage, one: &Usage) {
     sum.cached_input += one.cached_input;
     sum.reasoning += one.reasoning;
     sum.currency.clone_from(&one.currency);
-    let cost = |usage: &Usage| usage.cost.as_deref().and_then(|cost| cost.parse::<Decimal>().ok());
+    let cost = |usage: &Usage| {
+        usage
+            .cost
+            .as_deref()
+            .and_then(|cost| cost.parse::<Decimal>().ok())
+    };
     sum.cost = match (cost(sum), cost(one)) {
         (None, None) => None,
-        (a, b) => Some((a.unwrap_or_default() + b.unwrap_or_default()).normalize().to_string()),
+        (a, b) => Some(
+            (a.unwrap_or_default() + b.unwrap_or_default())
+                .normalize()
+                .to_string(),
+        ),
     };
 }
 

@@ -1,8 +1,8 @@
 //! Ends: the message's, then the run's, in one transaction with the stream's lock held, and nothing after them.
 
 use entities::{
-    ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError, RunStatus, ToolCallStatus, conversation, message, query::*, run,
-    tool_call,
+    ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError, RunStatus,
+    ToolCallStatus, conversation, message, query::*, run, tool_call,
 };
 use events::Command;
 use serde_json::json;
@@ -22,17 +22,30 @@ pub(crate) struct Ending {
 
 impl Ending {
     pub(crate) fn completed(parts: Parts) -> Self {
-        Self { status: RunStatus::Completed, parts: Some(parts), error: None }
+        Self {
+            status: RunStatus::Completed,
+            parts: Some(parts),
+            error: None,
+        }
     }
 
     pub(crate) fn failed(error: RunError) -> Self {
-        Self { status: RunStatus::Failed, parts: None, error: Some(error) }
+        Self {
+            status: RunStatus::Failed,
+            parts: None,
+            error: Some(error),
+        }
     }
 }
 
 /// Ends a run that the caller read under the stream's lock and found open. `run` and `answer` hold what else is to be written of
 /// them. Raises the fence: whoever carried it can write nothing more.
-pub(crate) async fn end(c: &mut Command, mut run: run::Model, mut answer: message::Model, ending: Ending) -> Result<(), CommandError> {
+pub(crate) async fn end(
+    c: &mut Command,
+    mut run: run::Model,
+    mut answer: message::Model,
+    ending: Ending,
+) -> Result<(), CommandError> {
     let stream = run.conversation_id.0;
     let by = Some((run.id, run.attempt));
     let now = c.now();
@@ -40,8 +53,19 @@ pub(crate) async fn end(c: &mut Command, mut run: run::Model, mut answer: messag
     answer.parts = ending.parts.unwrap_or(answer.parts);
     if let Some(error) = &ending.error {
         let part = u32::try_from(answer.parts.0.len()).unwrap_or(u32::MAX);
-        let content = Part::Error { error: error.clone() };
-        c.append(stream, by, Body::PartAdded { message: answer.id, part, content: content.clone() }.draft());
+        let content = Part::Error {
+            error: error.clone(),
+        };
+        c.append(
+            stream,
+            by,
+            Body::PartAdded {
+                message: answer.id,
+                part,
+                content: content.clone(),
+            }
+            .draft(),
+        );
         answer.parts.0.push(content);
     }
     answer.status = match ending.status {
@@ -51,7 +75,11 @@ pub(crate) async fn end(c: &mut Command, mut run: run::Model, mut answer: messag
     };
     answer.usage = Some(run.usage.clone());
     answer.updated_at = now;
-    answer.parts_seq = c.append(stream, by, Body::MessageCompleted(MessageFacts::of(&answer)).draft());
+    answer.parts_seq = c.append(
+        stream,
+        by,
+        Body::MessageCompleted(MessageFacts::of(&answer)).draft(),
+    );
     run.status = ending.status;
     run.error = ending.error;
     run.finished_at = Some(now);
@@ -97,7 +125,12 @@ pub(crate) async fn end(c: &mut Command, mut run: run::Model, mut answer: messag
         .await?;
     conversation::Entity::change_anywhere(SYSTEM)
         .filter(conversation::Column::Id.eq(run.conversation_id))
-        .set(conversation::ActiveModel { active_run_id: Set(None), last_message_id: Set(Some(answer.id)), last_activity_at: Set(now), ..Default::default() })
+        .set(conversation::ActiveModel {
+            active_run_id: Set(None),
+            last_message_id: Set(Some(answer.id)),
+            last_activity_at: Set(now),
+            ..Default::default()
+        })
         .exec(&**c.tx())
         .await?;
     c.raise_fence(stream);
@@ -109,7 +142,12 @@ pub(crate) async fn end(c: &mut Command, mut run: run::Model, mut answer: messag
 
 /// Calls that nobody will carry out any more.
 async fn drop_tool_calls(c: &mut Command, run: &run::Model) -> Result<(), CommandError> {
-    let open = [ToolCallStatus::Pending, ToolCallStatus::Running, ToolCallStatus::WaitingApproval, ToolCallStatus::WaitingClient];
+    let open = [
+        ToolCallStatus::Pending,
+        ToolCallStatus::Running,
+        ToolCallStatus::WaitingApproval,
+        ToolCallStatus::WaitingClient,
+    ];
     let calls = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(run.id))
         .filter(tool_call::Column::Status.is_in(open))
@@ -122,13 +160,21 @@ async fn drop_tool_calls(c: &mut Command, run: &run::Model) -> Result<(), Comman
     }
     tool_call::Entity::change_anywhere(SYSTEM)
         .filter(tool_call::Column::Id.is_in(calls.iter().map(|call| call.id)))
-        .set(tool_call::ActiveModel { status: Set(ToolCallStatus::Cancelled), finished_at: Set(Some(c.now())), ..Default::default() })
+        .set(tool_call::ActiveModel {
+            status: Set(ToolCallStatus::Cancelled),
+            finished_at: Set(Some(c.now())),
+            ..Default::default()
+        })
         .exec(&**c.tx())
         .await?;
     for mut call in calls {
         call.status = ToolCallStatus::Cancelled;
         call.finished_at = Some(c.now());
-        c.append(run.conversation_id.0, Some((run.id, run.attempt)), Body::ToolCallFinished(ToolCallFacts::of(&call)).draft());
+        c.append(
+            run.conversation_id.0,
+            Some((run.id, run.attempt)),
+            Body::ToolCallFinished(ToolCallFacts::of(&call)).draft(),
+        );
     }
     Ok(())
 }
@@ -136,5 +182,11 @@ async fn drop_tool_calls(c: &mut Command, run: &run::Model) -> Result<(), Comman
 /// Says in the tenant's `changes` that a run changed.
 pub(crate) fn tell(c: &mut Command, run: &run::Model) {
     let audience = json!({ "owner": run.user_id });
-    c.changed_in(run.tenant_id, ResourceKind::Run, run.id.0, ChangeAction::Updated, json!({ "before": audience, "after": audience }));
+    c.changed_in(
+        run.tenant_id,
+        ResourceKind::Run,
+        run.id.0,
+        ChangeAction::Updated,
+        json!({ "before": audience, "after": audience }),
+    );
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use entities::{
-    ConversationId, DbErr, MessageId, MessageStatus, ModelId, Part, Parts, Rating, RunError, RunId, RunStatus, ToolCallId, ToolCallStatus, Usage,
-    conversation, message, run, run_step, tool_call,
+    ConversationId, DbErr, MessageId, MessageStatus, ModelId, Part, Parts, Rating, RunError, RunId,
+    RunStatus, ToolCallId, ToolCallStatus, Usage, conversation, message, run, run_step, tool_call,
 };
 use events::{Delta, Draft, Kind, Payload, Record};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -32,7 +32,10 @@ pub struct Event {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the variants are the events of the graph, which documents them")]
+#[expect(
+    missing_docs,
+    reason = "the variants are the events of the graph, which documents them"
+)]
 pub enum Body {
     TextDelta(Delta),
     ReasoningDelta(Delta),
@@ -40,14 +43,35 @@ pub enum Body {
     MessageCreated(MessageFacts),
     MessageCompleted(MessageFacts),
     MessageUpdated(MessageFacts),
-    RunQueued { position: i32, run: RunFacts },
-    RunStarted { attempt: i32, run: RunFacts },
+    RunQueued {
+        position: i32,
+        run: RunFacts,
+    },
+    RunStarted {
+        attempt: i32,
+        run: RunFacts,
+    },
     RunUpdated(RunFacts),
-    StepStarted { step: i32 },
-    StepRestarted { step: i32, reason: String, message: MessageId, from_part: u32 },
+    StepStarted {
+        step: i32,
+    },
+    StepRestarted {
+        step: i32,
+        reason: String,
+        message: MessageId,
+        from_part: u32,
+    },
     StepFinished(StepFacts),
-    PartAdded { message: MessageId, part: u32, content: Part },
-    ToolCallStarted { message: MessageId, part: u32, call: ToolCallFacts },
+    PartAdded {
+        message: MessageId,
+        part: u32,
+        content: Part,
+    },
+    ToolCallStarted {
+        message: MessageId,
+        part: u32,
+        call: ToolCallFacts,
+    },
     ToolCallFinished(ToolCallFacts),
     RunCompleted(RunFacts),
     RunFailed(RunFacts),
@@ -301,7 +325,13 @@ impl ConversationFacts {
     /// Of a row as it is now.
     #[must_use]
     pub fn of(row: &conversation::Model) -> Self {
-        Self { title: row.title.clone(), agent: row.agent_id, is_archived: row.is_archived, leaf: row.leaf_id, updated_at: row.updated_at }
+        Self {
+            title: row.title.clone(),
+            agent: row.agent_id,
+            is_archived: row.is_archived,
+            leaf: row.leaf_id,
+            updated_at: row.updated_at,
+        }
     }
 
     /// The row as it was then.
@@ -374,25 +404,82 @@ impl Body {
     pub fn draft(&self) -> Draft {
         fn whole(kind: Kind, payload: &impl Serialize) -> Draft {
             let bytes = serde_json::to_vec(payload).expect("events are plain data");
-            Draft { kind, payload: Payload::Whole(Bytes::from(bytes)) }
+            Draft {
+                kind,
+                payload: Payload::Whole(Bytes::from(bytes)),
+            }
         }
         match self {
-            Self::TextDelta(delta) => Draft { kind: Kind::TEXT, payload: Payload::Delta(delta.clone()) },
-            Self::ReasoningDelta(delta) => Draft { kind: Kind::REASONING, payload: Payload::Delta(delta.clone()) },
-            Self::ArgumentsDelta(delta) => Draft { kind: Kind::ARGUMENTS, payload: Payload::Delta(delta.clone()) },
+            Self::TextDelta(delta) => Draft {
+                kind: Kind::TEXT,
+                payload: Payload::Delta(delta.clone()),
+            },
+            Self::ReasoningDelta(delta) => Draft {
+                kind: Kind::REASONING,
+                payload: Payload::Delta(delta.clone()),
+            },
+            Self::ArgumentsDelta(delta) => Draft {
+                kind: Kind::ARGUMENTS,
+                payload: Payload::Delta(delta.clone()),
+            },
             Self::MessageCreated(facts) => whole(MESSAGE_CREATED, facts),
             Self::MessageCompleted(facts) => whole(MESSAGE_COMPLETED, facts),
             Self::MessageUpdated(facts) => whole(MESSAGE_UPDATED, facts),
-            Self::RunQueued { position, run } => whole(RUN_QUEUED, &Queued { position: *position, run: run.clone() }),
-            Self::RunStarted { attempt, run } => whole(RUN_STARTED, &Started { attempt: *attempt, run: run.clone() }),
+            Self::RunQueued { position, run } => whole(
+                RUN_QUEUED,
+                &Queued {
+                    position: *position,
+                    run: run.clone(),
+                },
+            ),
+            Self::RunStarted { attempt, run } => whole(
+                RUN_STARTED,
+                &Started {
+                    attempt: *attempt,
+                    run: run.clone(),
+                },
+            ),
             Self::RunUpdated(run) => whole(RUN_UPDATED, run),
             Self::StepStarted { step } => whole(STEP_STARTED, &Step { step: *step }),
-            Self::StepRestarted { step, reason, message, from_part } => {
-                whole(STEP_RESTARTED, &Restarted { step: *step, reason: reason.clone(), message: *message, from_part: *from_part })
-            }
+            Self::StepRestarted {
+                step,
+                reason,
+                message,
+                from_part,
+            } => whole(
+                STEP_RESTARTED,
+                &Restarted {
+                    step: *step,
+                    reason: reason.clone(),
+                    message: *message,
+                    from_part: *from_part,
+                },
+            ),
             Self::StepFinished(facts) => whole(STEP_FINISHED, facts),
-            Self::PartAdded { message, part, content } => whole(PART_ADDED, &Added { message: *message, part: *part, content: content.clone() }),
-            Self::ToolCallStarted { message, part, call } => whole(TOOL_CALL_STARTED, &CallStarted { message: *message, part: *part, call: call.clone() }),
+            Self::PartAdded {
+                message,
+                part,
+                content,
+            } => whole(
+                PART_ADDED,
+                &Added {
+                    message: *message,
+                    part: *part,
+                    content: content.clone(),
+                },
+            ),
+            Self::ToolCallStarted {
+                message,
+                part,
+                call,
+            } => whole(
+                TOOL_CALL_STARTED,
+                &CallStarted {
+                    message: *message,
+                    part: *part,
+                    call: call.clone(),
+                },
+            ),
             Self::ToolCallFinished(call) => whole(TOOL_CALL_FINISHED, call),
             Self::RunCompleted(run) => whole(RUN_COMPLETED, run),
             Self::RunFailed(run) => whole(RUN_FAILED, run),
@@ -404,13 +491,19 @@ impl Body {
     /// Whether it is the last of its run.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::RunCompleted(_) | Self::RunFailed(_) | Self::RunCancelled(_))
+        matches!(
+            self,
+            Self::RunCompleted(_) | Self::RunFailed(_) | Self::RunCancelled(_)
+        )
     }
 
     fn decode(record: &Record) -> Result<Self, DbErr> {
         fn whole<T: DeserializeOwned>(record: &Record) -> Result<T, DbErr> {
-            let Payload::Whole(bytes) = &record.payload else { return Err(DbErr::Type("an event that is no delta holds one".into())) };
-            serde_json::from_slice(bytes).map_err(|error| DbErr::Json(format!("event of kind {}: {error}", record.kind.0)))
+            let Payload::Whole(bytes) = &record.payload else {
+                return Err(DbErr::Type("an event that is no delta holds one".into()));
+            };
+            serde_json::from_slice(bytes)
+                .map_err(|error| DbErr::Json(format!("event of kind {}: {error}", record.kind.0)))
         }
         if let Payload::Delta(delta) = &record.payload {
             let delta = delta.clone();
@@ -418,28 +511,54 @@ impl Body {
                 Kind::TEXT => Ok(Self::TextDelta(delta)),
                 Kind::REASONING => Ok(Self::ReasoningDelta(delta)),
                 Kind::ARGUMENTS => Ok(Self::ArgumentsDelta(delta)),
-                kind => Err(DbErr::Type(format!("an event of the unknown kind {}", kind.0))),
+                kind => Err(DbErr::Type(format!(
+                    "an event of the unknown kind {}",
+                    kind.0
+                ))),
             };
         }
         Ok(match record.kind {
             MESSAGE_CREATED => Self::MessageCreated(whole(record)?),
             MESSAGE_COMPLETED => Self::MessageCompleted(whole(record)?),
             MESSAGE_UPDATED => Self::MessageUpdated(whole(record)?),
-            RUN_QUEUED => whole::<Queued>(record).map(|it| Self::RunQueued { position: it.position, run: it.run })?,
-            RUN_STARTED => whole::<Started>(record).map(|it| Self::RunStarted { attempt: it.attempt, run: it.run })?,
+            RUN_QUEUED => whole::<Queued>(record).map(|it| Self::RunQueued {
+                position: it.position,
+                run: it.run,
+            })?,
+            RUN_STARTED => whole::<Started>(record).map(|it| Self::RunStarted {
+                attempt: it.attempt,
+                run: it.run,
+            })?,
             RUN_UPDATED => Self::RunUpdated(whole(record)?),
             RUN_COMPLETED => Self::RunCompleted(whole(record)?),
             RUN_FAILED => Self::RunFailed(whole(record)?),
             RUN_CANCELLED => Self::RunCancelled(whole(record)?),
             STEP_STARTED => whole::<Step>(record).map(|it| Self::StepStarted { step: it.step })?,
-            STEP_RESTARTED => whole::<Restarted>(record)
-                .map(|it| Self::StepRestarted { step: it.step, reason: it.reason, message: it.message, from_part: it.from_part })?,
+            STEP_RESTARTED => whole::<Restarted>(record).map(|it| Self::StepRestarted {
+                step: it.step,
+                reason: it.reason,
+                message: it.message,
+                from_part: it.from_part,
+            })?,
             STEP_FINISHED => Self::StepFinished(whole(record)?),
-            PART_ADDED => whole::<Added>(record).map(|it| Self::PartAdded { message: it.message, part: it.part, content: it.content })?,
-            TOOL_CALL_STARTED => whole::<CallStarted>(record).map(|it| Self::ToolCallStarted { message: it.message, part: it.part, call: it.call })?,
+            PART_ADDED => whole::<Added>(record).map(|it| Self::PartAdded {
+                message: it.message,
+                part: it.part,
+                content: it.content,
+            })?,
+            TOOL_CALL_STARTED => whole::<CallStarted>(record).map(|it| Self::ToolCallStarted {
+                message: it.message,
+                part: it.part,
+                call: it.call,
+            })?,
             TOOL_CALL_FINISHED => Self::ToolCallFinished(whole(record)?),
             CONVERSATION_UPDATED => Self::ConversationUpdated(whole(record)?),
-            kind => return Err(DbErr::Type(format!("an event of the unknown kind {}", kind.0))),
+            kind => {
+                return Err(DbErr::Type(format!(
+                    "an event of the unknown kind {}",
+                    kind.0
+                )));
+            }
         })
     }
 }

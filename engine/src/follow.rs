@@ -63,37 +63,71 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EventsError`].
-    pub async fn conversation_events(&self, scope: &Scope, id: ConversationId, after: Option<&str>) -> Result<Events, EventsError> {
+    pub async fn conversation_events(
+        &self,
+        scope: &Scope,
+        id: ConversationId,
+        after: Option<&str>,
+    ) -> Result<Events, EventsError> {
         may(scope)?;
         let snapshot = self.log().snapshot();
         let tx = snapshot.tx().await?;
-        conversation::Entity::seen(scope).filter(conversation::Column::Id.eq(id)).one(&**tx).await?.ok_or(EventsError::NotFound)?;
+        conversation::Entity::seen(scope)
+            .filter(conversation::Column::Id.eq(id))
+            .one(&**tx)
+            .await?
+            .ok_or(EventsError::NotFound)?;
         let after = match after {
             Some(cursor) => self.log().position(cursor, id.0)?,
-            None => events::read::heads(&**tx, &[id.0]).await?.get(&id.0).copied().ok_or(EventsError::NotFound)?,
+            None => events::read::heads(&**tx, &[id.0])
+                .await?
+                .get(&id.0)
+                .copied()
+                .ok_or(EventsError::NotFound)?,
         };
-        Ok(Events { follow: self.log().follow(id.0, after), run: None, done: false })
+        Ok(Events {
+            follow: self.log().follow(id.0, after),
+            run: None,
+            done: false,
+        })
     }
 
     /// The events of a run after a cursor, or from its beginning, up to its last.
     ///
     /// # Errors
     /// See [`EventsError`].
-    pub async fn run_events(&self, scope: &Scope, id: RunId, after: Option<&str>) -> Result<Events, EventsError> {
+    pub async fn run_events(
+        &self,
+        scope: &Scope,
+        id: RunId,
+        after: Option<&str>,
+    ) -> Result<Events, EventsError> {
         may(scope)?;
         let snapshot = self.log().snapshot();
         let tx = snapshot.tx().await?;
-        let run = run::Entity::seen(scope).filter(run::Column::Id.eq(id)).one(&**tx).await?.ok_or(EventsError::NotFound)?;
+        let run = run::Entity::seen(scope)
+            .filter(run::Column::Id.eq(id))
+            .one(&**tx)
+            .await?
+            .ok_or(EventsError::NotFound)?;
         let stream = run.conversation_id.0;
         let after = match after {
             Some(cursor) => self.log().position(cursor, stream)?,
             None => run.first_seq,
         };
         let done = run.terminal_seq.is_some_and(|last| after >= last);
-        Ok(Events { follow: self.log().follow(stream, after), run: Some(id), done })
+        Ok(Events {
+            follow: self.log().follow(stream, after),
+            run: Some(id),
+            done,
+        })
     }
 }
 
 fn may(scope: &Scope) -> Result<(), EventsError> {
-    if scope.may(Permission::ConversationsUse) { Ok(()) } else { Err(EventsError::Forbidden) }
+    if scope.may(Permission::ConversationsUse) {
+        Ok(())
+    } else {
+        Err(EventsError::Forbidden)
+    }
 }

@@ -48,7 +48,11 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { slots: 1000, works: true, max_message_chars: 200_000 }
+        Self {
+            slots: 1000,
+            works: true,
+            max_message_chars: 200_000,
+        }
     }
 }
 
@@ -88,7 +92,14 @@ pub(crate) const FORMAT: i32 = 1;
 impl Engine {
     /// Makes it; nothing runs before [`Engine::start`].
     #[must_use]
-    pub fn new(log: Log, keyring: Keyring, providers: Providers, outbound: Outbound, authority: Authority, options: EngineOptions) -> Self {
+    pub fn new(
+        log: Log,
+        keyring: Keyring,
+        providers: Providers,
+        outbound: Outbound,
+        authority: Authority,
+        options: EngineOptions,
+    ) -> Self {
         let worker = WorkerId(log.clock().uuid());
         Self(Arc::new(Inner {
             log,
@@ -148,9 +159,11 @@ impl Engine {
         self.0.worker
     }
 
-
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Carried>> {
-        self.0.carried.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .carried
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn closing(&self) -> &CancellationToken {
@@ -159,6 +172,8 @@ impl Engine {
 
     /// Whether this process may take up another run.
     pub(crate) fn has_slot(&self) -> bool {
-        self.0.options.works && !self.0.closing.is_cancelled() && self.lock().len() < self.0.options.slots
+        self.0.options.works
+            && !self.0.closing.is_cancelled()
+            && self.lock().len() < self.0.options.slots
     }
 }

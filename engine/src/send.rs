@@ -2,8 +2,10 @@
 //! process has room the start of the run as well.
 
 use entities::{
-    Access, AgentId, ChangeAction, CommandError, ConversationId, Draft, MessageId, MessageRole, MessageStatus, ModelId, ModelKind, Part, Parts, Permission,
-    Principal, Reference, Refusal, ResourceKind, RunId, RunStatus, RunTrigger, Scope, Usage, agent, conversation, input, llm_model, message, query::*, run,
+    Access, AgentId, ChangeAction, CommandError, ConversationId, Draft, MessageId, MessageRole,
+    MessageStatus, ModelId, ModelKind, Part, Parts, Permission, Principal, Reference, Refusal,
+    ResourceKind, RunId, RunStatus, RunTrigger, Scope, Usage, agent, conversation, input,
+    llm_model, message, query::*, run,
 };
 use events::Command;
 use serde_json::json;
@@ -67,7 +69,11 @@ impl Engine {
     /// # Errors
     /// FORBIDDEN without the right to use conversations and agents; refusals for input that is not acceptable, for what is not
     /// there, and a conflict where the conversation is busy and [`WhenBusy::Reject`] was said.
-    pub async fn send_message(&self, scope: &Scope, input: SendMessage) -> Result<Sent, CommandError> {
+    pub async fn send_message(
+        &self,
+        scope: &Scope,
+        input: SendMessage,
+    ) -> Result<Sent, CommandError> {
         may(scope)?;
         check(&input, self.options().max_message_chars)?;
         let (engine, scope) = (self.clone(), scope.clone());
@@ -75,13 +81,17 @@ impl Engine {
         let task = self.log().tasks().spawn("sending a message", async move {
             let sent_at = engine.clock().instant();
             let starting = engine.clone();
-            let (sent, started) = engine.log().command(move |c| Box::pin(async move { send(&starting, c, &scope, input).await })).await?;
+            let (sent, started) = engine
+                .log()
+                .command(move |c| Box::pin(async move { send(&starting, c, &scope, input).await }))
+                .await?;
             if let Some(started) = started {
                 engine.take_up(started, sent_at);
             }
             Ok(sent)
         });
-        task.await.unwrap_or_else(|_| Err(CommandError::Internal("sending a message panicked".into())))
+        task.await
+            .unwrap_or_else(|_| Err(CommandError::Internal("sending a message panicked".into())))
     }
 }
 
@@ -92,18 +102,35 @@ fn check(input: &SendMessage, max_chars: usize) -> Result<(), CommandError> {
         refusals.extend(input::text(&["input", "clientId"], client_id, CLIENT_ID).err());
     }
     if input.conversation.is_none() && input.agent.is_none() {
-        refusals.push(Refusal::invalid(&["input", "agentId"], "agentId or conversationId must be given"));
+        refusals.push(Refusal::invalid(
+            &["input", "agentId"],
+            "agentId or conversationId must be given",
+        ));
     }
-    if refusals.is_empty() { Ok(()) } else { Err(CommandError::Refused(refusals)) }
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(CommandError::Refused(refusals))
+    }
 }
 
-async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessage) -> Result<(Sent, Option<Started>), CommandError> {
+async fn send(
+    engine: &Engine,
+    c: &mut Command,
+    scope: &Scope,
+    input: SendMessage,
+) -> Result<(Sent, Option<Started>), CommandError> {
     let existing = match input.conversation {
         Some(id) => Some(conversations::locked(c, scope, id, &["input", "conversationId"]).await?),
         None => None,
     };
     let agent_id = input.agent.or_else(|| existing.as_ref()?.agent_id);
-    let agent_id = agent_id.ok_or_else(|| Refusal::invalid(&["input", "agentId"], "the conversation has no agent; agentId must be given"))?;
+    let agent_id = agent_id.ok_or_else(|| {
+        Refusal::invalid(
+            &["input", "agentId"],
+            "the conversation has no agent; agentId must be given",
+        )
+    })?;
     let agent = conversations::usable_agent(c, scope, agent_id, &["input", "agentId"]).await?;
     let draft = drafted(scope, &agent, input.use_draft)?;
     if let Some(model) = input.model {
@@ -111,12 +138,25 @@ async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessag
     }
 
     let is_new = existing.is_none();
-    let mut conversation = existing.unwrap_or_else(|| conversations::new(c, scope, Some(agent_id), None));
+    let mut conversation =
+        existing.unwrap_or_else(|| conversations::new(c, scope, Some(agent_id), None));
     let id = conversation.id;
-    let ahead = if is_new { Vec::new() } else { waiting(c, scope, id).await? };
+    let ahead = if is_new {
+        Vec::new()
+    } else {
+        waiting(c, scope, id).await?
+    };
     if let (WhenBusy::Reject, Some(busy)) = (input.when_busy, ahead.first()) {
-        let conflicting = Some(Reference { prefix: RunId::PREFIX, id: busy.0 });
-        return Err(Refusal::conflict(&["input", "whenBusy"], "a run is under way in this conversation", conflicting).into());
+        let conflicting = Some(Reference {
+            prefix: RunId::PREFIX,
+            id: busy.0,
+        });
+        return Err(Refusal::conflict(
+            &["input", "whenBusy"],
+            "a run is under way in this conversation",
+            conflicting,
+        )
+        .into());
     }
     let parent = match input.parent {
         Some(parent) => Some(parent_of(c, scope, id, parent).await?),
@@ -174,7 +214,11 @@ async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessag
         status: RunStatus::Queued,
         trigger: RunTrigger::Message,
         user_id: scope.user(),
-        api_key_id: if let Principal::Key(key) = scope.principal() { Some(key) } else { None },
+        api_key_id: if let Principal::Key(key) = scope.principal() {
+            Some(key)
+        } else {
+            None
+        },
         permissions: scope.permissions(),
         queue_no: conversation.last_queue_no + 1,
         input_message_id: Some(question.id),
@@ -205,12 +249,38 @@ async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessag
     conversation.last_activity_at = now;
     conversation.updated_at = now;
     store(c, scope, &conversation, is_new).await?;
-    let sent = Sent { conversation: id, message: question.id, run: run_id, before };
-    c.append(id.0, Some((run_id, 0)), Body::MessageCreated(MessageFacts::of(&question)).draft());
+    let sent = Sent {
+        conversation: id,
+        message: question.id,
+        run: run_id,
+        before,
+    };
+    c.append(
+        id.0,
+        Some((run_id, 0)),
+        Body::MessageCreated(MessageFacts::of(&question)).draft(),
+    );
     let position = i32::try_from(ahead.len()).unwrap_or(i32::MAX);
-    c.append(id.0, Some((run_id, 0)), Body::RunQueued { position, run: RunFacts { position: Some(position), ..RunFacts::of(&run) } }.draft());
+    c.append(
+        id.0,
+        Some((run_id, 0)),
+        Body::RunQueued {
+            position,
+            run: RunFacts {
+                position: Some(position),
+                ..RunFacts::of(&run)
+            },
+        }
+        .draft(),
+    );
     let audience = json!({ "owner": scope.user() });
-    c.changed(scope, ResourceKind::Run, run_id.0, ChangeAction::Created, json!({ "before": null, "after": audience }));
+    c.changed(
+        scope,
+        ResourceKind::Run,
+        run_id.0,
+        ChangeAction::Created,
+        json!({ "before": null, "after": audience }),
+    );
     message::Entity::add_all(&**c.tx(), vec![question, answer.clone()]).await?;
     run::Entity::add(&**c.tx(), run.clone()).await?;
 
@@ -221,15 +291,25 @@ async fn send(engine: &Engine, c: &mut Command, scope: &Scope, input: SendMessag
     Ok((sent, None))
 }
 
-fn drafted(scope: &Scope, agent: &agent::Model, use_draft: bool) -> Result<Option<Draft>, CommandError> {
+fn drafted(
+    scope: &Scope,
+    agent: &agent::Model,
+    use_draft: bool,
+) -> Result<Option<Draft>, CommandError> {
     if !use_draft {
         return Ok(None);
     }
-    let may_edit = scope.may(Permission::AgentsEdit) && scope.access(agent.owner_id, agent.visibility) >= Some(Access::Edit);
+    let may_edit = scope.may(Permission::AgentsEdit)
+        && scope.access(agent.owner_id, agent.visibility) >= Some(Access::Edit);
     if !may_edit {
-        return Err(Refusal::forbidden(&["input", "useDraft"], Some(Permission::AgentsEdit)).into());
+        return Err(
+            Refusal::forbidden(&["input", "useDraft"], Some(Permission::AgentsEdit)).into(),
+        );
     }
-    Ok(Some(Draft { spec: agent.draft.clone(), model_id: agent.draft_model_id }))
+    Ok(Some(Draft {
+        spec: agent.draft.clone(),
+        model_id: agent.draft_model_id,
+    }))
 }
 
 async fn check_model(c: &Command, scope: &Scope, id: ModelId) -> Result<(), CommandError> {
@@ -241,13 +321,21 @@ async fn check_model(c: &Command, scope: &Scope, id: ModelId) -> Result<(), Comm
         .filter(|row| scope.access(row.owner_id, row.visibility).is_some())
         .ok_or_else(|| Refusal::not_found(&["input", "modelId"], id))?;
     if row.kind != ModelKind::Chat {
-        return Err(Refusal::invalid(&["input", "modelId"], format!("{:?} is no chat model", row.name)).into());
+        return Err(Refusal::invalid(
+            &["input", "modelId"],
+            format!("{:?} is no chat model", row.name),
+        )
+        .into());
     }
     Ok(())
 }
 
 /// The runs under way and waiting in a conversation, the one under way first.
-async fn waiting(c: &Command, scope: &Scope, id: ConversationId) -> Result<Vec<RunId>, CommandError> {
+async fn waiting(
+    c: &Command,
+    scope: &Scope,
+    id: ConversationId,
+) -> Result<Vec<RunId>, CommandError> {
     let open = [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting];
     let runs = run::Entity::in_tenant(scope)
         .filter(run::Column::ConversationId.eq(id))
@@ -262,17 +350,29 @@ async fn waiting(c: &Command, scope: &Scope, id: ConversationId) -> Result<Vec<R
     Ok(runs)
 }
 
-async fn parent_of(c: &Command, scope: &Scope, id: ConversationId, parent: MessageId) -> Result<MessageId, CommandError> {
+async fn parent_of(
+    c: &Command,
+    scope: &Scope,
+    id: ConversationId,
+    parent: MessageId,
+) -> Result<MessageId, CommandError> {
     let found = message::Entity::in_tenant(scope)
         .filter(message::Column::Id.eq(parent))
         .filter(message::Column::ConversationId.eq(id))
         .filter(message::Column::IsHidden.eq(false))
         .one(&**c.tx())
         .await?;
-    Ok(found.ok_or_else(|| Refusal::not_found(&["input", "parentId"], parent))?.id)
+    Ok(found
+        .ok_or_else(|| Refusal::not_found(&["input", "parentId"], parent))?
+        .id)
 }
 
-async fn store(c: &mut Command, scope: &Scope, row: &conversation::Model, is_new: bool) -> Result<(), CommandError> {
+async fn store(
+    c: &mut Command,
+    scope: &Scope,
+    row: &conversation::Model,
+    is_new: bool,
+) -> Result<(), CommandError> {
     if is_new {
         conversation::Entity::add(&**c.tx(), row.clone()).await?;
         return Ok(());

@@ -1,8 +1,9 @@
 //! Taking a run up: for the first time, or from a worker that was lost. In a command that holds the stream's lock.
 
 use entities::{
-    AgentSpec, CommandError, MessageStatus, ModelId, ModelKind, ModelProvider, RunError, RunErrorKind, RunStatus, SystemScope, ToolCallStatus, agent,
-    agent_version, conversation, llm_model, message, query::*, run, tenant, tool_call,
+    AgentSpec, CommandError, MessageStatus, ModelId, ModelKind, ModelProvider, RunError,
+    RunErrorKind, RunStatus, SystemScope, ToolCallStatus, agent, agent_version, conversation,
+    llm_model, message, query::*, run, tenant, tool_call,
 };
 use events::Command;
 
@@ -29,7 +30,12 @@ pub(crate) struct Started {
 }
 
 /// Takes up a QUEUED run that nothing stands before. `None`: somebody was quicker, or it failed at once.
-pub(crate) async fn start(engine: &Engine, c: &mut Command, mut run: run::Model, mut answer: message::Model) -> Result<Option<Started>, CommandError> {
+pub(crate) async fn start(
+    engine: &Engine,
+    c: &mut Command,
+    mut run: run::Model,
+    mut answer: message::Model,
+) -> Result<Option<Started>, CommandError> {
     let stream = run.conversation_id.0;
     let (spec, model, currency) = match equip(c, &mut run).await? {
         Ok(equipped) => equipped,
@@ -48,9 +54,21 @@ pub(crate) async fn start(engine: &Engine, c: &mut Command, mut run: run::Model,
     run.started_at = run.started_at.or(Some(now));
     run.owner = Some(engine.worker());
     c.raise_fence(stream);
-    c.append(stream, Some((run.id, run.attempt)), Body::RunStarted { attempt: run.attempt, run: RunFacts::of(&run) }.draft());
+    c.append(
+        stream,
+        Some((run.id, run.attempt)),
+        Body::RunStarted {
+            attempt: run.attempt,
+            run: RunFacts::of(&run),
+        }
+        .draft(),
+    );
     reveal(c, &run, &mut answer).await?;
-    let seq = c.append(stream, Some((run.id, run.attempt)), Body::StepStarted { step: 0 }.draft());
+    let seq = c.append(
+        stream,
+        Some((run.id, run.attempt)),
+        Body::StepStarted { step: 0 }.draft(),
+    );
     run.step_seq = seq;
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(run.id))
@@ -73,14 +91,30 @@ pub(crate) async fn start(engine: &Engine, c: &mut Command, mut run: run::Model,
         .exec(&**c.tx())
         .await?;
     let (fence, head) = (c.fence(stream), c.head(stream));
-    Ok(Some(Started { run, answer, spec, model, currency, fence, head }))
+    Ok(Some(Started {
+        run,
+        answer,
+        spec,
+        model,
+        currency,
+        fence,
+        head,
+    }))
 }
 
 /// Takes up a RUNNING run whose lease has lapsed: what its step had said so far is said again. `None`: it failed, having lost
 /// its workers too often, or somebody was quicker.
-pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model) -> Result<Option<Started>, CommandError> {
+pub(crate) async fn resume(
+    engine: &Engine,
+    c: &mut Command,
+    mut run: run::Model,
+) -> Result<Option<Started>, CommandError> {
     let stream = run.conversation_id.0;
-    let Some(answer) = message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await? else {
+    let Some(answer) = message::Entity::anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(run.output_message_id))
+        .one(&**c.tx())
+        .await?
+    else {
         return Err(CommandError::Internal(format!("{} has no answer", run.id)));
     };
     let in_tools = tool_call::Entity::anywhere(SYSTEM)
@@ -90,7 +124,10 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
         .one(&**c.tx())
         .await?
         .is_some();
-    let said = crate::live::of(c.tx(), std::slice::from_ref(&answer)).await?.remove(&answer.id).unwrap_or_default();
+    let said = crate::live::of(c.tx(), std::slice::from_ref(&answer))
+        .await?
+        .remove(&answer.id)
+        .unwrap_or_default();
     if !in_tools {
         // What was said of the step was paid for, and will be again.
         crate::cancel::book_estimate(c, &mut run, &answer, &said, "lost").await?;
@@ -113,7 +150,16 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     let (spec, model, currency) = match equipped {
         Ok(equipped) => equipped,
         Err(error) => {
-            end::end(c, run, answer, Ending { parts: Some(said), ..Ending::failed(error) }).await?;
+            end::end(
+                c,
+                run,
+                answer,
+                Ending {
+                    parts: Some(said),
+                    ..Ending::failed(error)
+                },
+            )
+            .await?;
             return Ok(None);
         }
     };
@@ -125,7 +171,15 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
     run.owner = Some(engine.worker());
     c.raise_fence(stream);
     let by = Some((run.id, run.attempt));
-    c.append(stream, by, Body::RunStarted { attempt: run.attempt, run: RunFacts::of(&run) }.draft());
+    c.append(
+        stream,
+        by,
+        Body::RunStarted {
+            attempt: run.attempt,
+            run: RunFacts::of(&run),
+        }
+        .draft(),
+    );
     if !in_tools {
         tool_call::Entity::delete_anywhere(SYSTEM)
             .filter(tool_call::Column::RunId.eq(run.id))
@@ -134,7 +188,17 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
             .await?;
         let from_part = u32::try_from(answer.parts.0.len()).unwrap_or(u32::MAX);
         let reason = "the worker was lost".to_owned();
-        c.append(stream, by, Body::StepRestarted { step: run.steps, reason, message: answer.id, from_part }.draft());
+        c.append(
+            stream,
+            by,
+            Body::StepRestarted {
+                step: run.steps,
+                reason,
+                message: answer.id,
+                from_part,
+            }
+            .draft(),
+        );
     }
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(run.id))
@@ -148,17 +212,33 @@ pub(crate) async fn resume(engine: &Engine, c: &mut Command, mut run: run::Model
         .exec(&**c.tx())
         .await?;
     let (fence, head) = (c.fence(stream), c.head(stream));
-    Ok(Some(Started { run, answer, spec, model, currency, fence, head }))
+    Ok(Some(Started {
+        run,
+        answer,
+        spec,
+        model,
+        currency,
+        fence,
+        head,
+    }))
 }
 
 /// The answer begins to show.
-async fn reveal(c: &mut Command, run: &run::Model, answer: &mut message::Model) -> Result<(), CommandError> {
+async fn reveal(
+    c: &mut Command,
+    run: &run::Model,
+    answer: &mut message::Model,
+) -> Result<(), CommandError> {
     answer.is_hidden = false;
     answer.status = MessageStatus::Streaming;
     answer.model_id = run.model_id;
     answer.created_at = c.now();
     answer.updated_at = c.now();
-    answer.seq = c.append(run.conversation_id.0, Some((run.id, run.attempt)), Body::MessageCreated(MessageFacts::of(answer)).draft());
+    answer.seq = c.append(
+        run.conversation_id.0,
+        Some((run.id, run.attempt)),
+        Body::MessageCreated(MessageFacts::of(answer)).draft(),
+    );
     answer.parts_seq = answer.seq;
     message::Entity::change_anywhere(SYSTEM)
         .filter(message::Column::Id.eq(answer.id))
@@ -177,29 +257,55 @@ async fn reveal(c: &mut Command, run: &run::Model, answer: &mut message::Model) 
 }
 
 /// What a run is carried out with: its agent's version, taken at its first start and kept, and a model.
-async fn equip(c: &Command, run: &mut run::Model) -> Result<Result<(AgentSpec, llm_model::Model, String), RunError>, CommandError> {
-    let no_model = |message: &str| RunError { kind: RunErrorKind::NoModel, message: message.into(), detail: None, retryable: false };
+async fn equip(
+    c: &Command,
+    run: &mut run::Model,
+) -> Result<Result<(AgentSpec, llm_model::Model, String), RunError>, CommandError> {
+    let no_model = |message: &str| RunError {
+        kind: RunErrorKind::NoModel,
+        message: message.into(),
+        detail: None,
+        retryable: false,
+    };
     let (spec, agents_model) = if let Some(draft) = &run.draft {
         (draft.spec.clone(), draft.model_id)
     } else {
         let version = match (run.agent_version_id, run.agent_id) {
             (Some(version), _) => Some(version),
-            (None, Some(agent)) => agent::Entity::anywhere(SYSTEM).filter(agent::Column::Id.eq(agent)).one(&**c.tx()).await?.map(|agent| agent.version_id),
+            (None, Some(agent)) => agent::Entity::anywhere(SYSTEM)
+                .filter(agent::Column::Id.eq(agent))
+                .one(&**c.tx())
+                .await?
+                .map(|agent| agent.version_id),
             (None, None) => None,
         };
         let version = match version {
-            Some(id) => agent_version::Entity::anywhere(SYSTEM).filter(agent_version::Column::Id.eq(id)).one(&**c.tx()).await?,
+            Some(id) => {
+                agent_version::Entity::anywhere(SYSTEM)
+                    .filter(agent_version::Column::Id.eq(id))
+                    .one(&**c.tx())
+                    .await?
+            }
             None => None,
         };
-        let Some(version) = version else { return Ok(Err(no_model("the agent has no version to run"))) };
+        let Some(version) = version else {
+            return Ok(Err(no_model("the agent has no version to run")));
+        };
         run.agent_version_id = Some(version.id);
         (version.spec, version.model_id)
     };
-    let tenant = tenant::Entity::anywhere(SYSTEM).filter(tenant::Column::Id.eq(run.tenant_id)).one(&**c.tx()).await?;
-    let tenant = tenant.ok_or_else(|| CommandError::Internal(format!("{} has no tenant", run.id)))?;
+    let tenant = tenant::Entity::anywhere(SYSTEM)
+        .filter(tenant::Column::Id.eq(run.tenant_id))
+        .one(&**c.tx())
+        .await?;
+    let tenant =
+        tenant.ok_or_else(|| CommandError::Internal(format!("{} has no tenant", run.id)))?;
     let wanted: Vec<ModelId> = match run.model_id {
         Some(model) => vec![model],
-        None => [run.asked_model_id, agents_model, tenant.default_model_id].into_iter().flatten().collect(),
+        None => [run.asked_model_id, agents_model, tenant.default_model_id]
+            .into_iter()
+            .flatten()
+            .collect(),
     };
     let rows = llm_model::Entity::anywhere(SYSTEM)
         .filter(llm_model::Column::TenantId.eq(run.tenant_id))
@@ -207,17 +313,34 @@ async fn equip(c: &Command, run: &mut run::Model) -> Result<Result<(AgentSpec, l
         .filter(
             Condition::any()
                 .add(llm_model::Column::Id.is_in(wanted.iter().copied()))
-                .add(Condition::all().add(llm_model::Column::Provider.eq(ModelProvider::Builtin)).add(llm_model::Column::DeletedAt.is_null())),
+                .add(
+                    Condition::all()
+                        .add(llm_model::Column::Provider.eq(ModelProvider::Builtin))
+                        .add(llm_model::Column::DeletedAt.is_null()),
+                ),
         )
         .order_by_asc(llm_model::Column::CreatedAt)
         .all(&**c.tx())
         .await?;
     // A model that was named is taken or none; one that was deleted since a run began stays with that run.
-    let named = wanted.first().and_then(|&id| rows.iter().find(|row| row.id == id && (row.deleted_at.is_none() || run.model_id == Some(id))));
-    let later = || wanted.iter().skip(1).find_map(|&id| rows.iter().find(|row| row.id == id && row.deleted_at.is_none()));
-    let builtin = || rows.iter().find(|row| row.provider == ModelProvider::Builtin && row.deleted_at.is_none());
+    let named = wanted.first().and_then(|&id| {
+        rows.iter()
+            .find(|row| row.id == id && (row.deleted_at.is_none() || run.model_id == Some(id)))
+    });
+    let later = || {
+        wanted.iter().skip(1).find_map(|&id| {
+            rows.iter()
+                .find(|row| row.id == id && row.deleted_at.is_none())
+        })
+    };
+    let builtin = || {
+        rows.iter()
+            .find(|row| row.provider == ModelProvider::Builtin && row.deleted_at.is_none())
+    };
     let model = named.or_else(later).or_else(builtin).cloned();
-    let Some(model) = model else { return Ok(Err(no_model("there is no model that could be called"))) };
+    let Some(model) = model else {
+        return Ok(Err(no_model("there is no model that could be called")));
+    };
     run.model_id = Some(model.id);
     Ok(Ok((spec, model, tenant.currency)))
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use adapters::clock::BootInstant;
-use entities::{CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, query::*, run, runs::Candidate, tenant};
+use entities::{
+    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, query::*, run,
+    runs::Candidate, tenant,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +72,11 @@ impl Engine {
         }
         let tasks = self.log().tasks();
         let claiming = tasks.spawn("taking up runs", self.clone().claim());
-        *self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner) = Some(claiming);
+        *self
+            .0
+            .claiming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(claiming);
         tasks.spawn("renewing leases", self.clone().renew());
         tasks.spawn("stopping runs", self.clone().heed());
         Ok(())
@@ -80,7 +87,12 @@ impl Engine {
         self.closing().cancel();
         let by = Instant::now() + FINISH;
         // A claim under way ends before anything is given back.
-        let claiming = self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let claiming = self
+            .0
+            .claiming
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(claiming) = claiming {
             drop(timeout_at(by, claiming).await);
         }
@@ -107,23 +119,46 @@ impl Engine {
                     .await;
                 drop(woken);
             }
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to give runs back; their leases will lapse"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to give runs back; their leases will lapse"
+            ),
         }
     }
 
     /// Holds a run, whose lease was asked for at `since`, until what is answered is dropped.
-    pub(crate) fn hold(&self, run: RunId, attempt: i32, stop: CancellationToken, since: BootInstant) -> Held {
-        let earlier = self.lock().insert(run, Carried { attempt, stop, until: since + LEASE });
+    pub(crate) fn hold(
+        &self,
+        run: RunId,
+        attempt: i32,
+        stop: CancellationToken,
+        since: BootInstant,
+    ) -> Held {
+        let earlier = self.lock().insert(
+            run,
+            Carried {
+                attempt,
+                stop,
+                until: since + LEASE,
+            },
+        );
         // This very process lost it and took it up again.
         if let Some(earlier) = earlier {
             earlier.stop.cancel();
         }
-        Held { engine: self.clone(), run, attempt }
+        Held {
+            engine: self.clone(),
+            run,
+            attempt,
+        }
     }
 
     fn let_go(&self, run: RunId, attempt: i32) {
         let mut carried = self.lock();
-        if carried.get(&run).is_some_and(|carried| carried.attempt == attempt) {
+        if carried
+            .get(&run)
+            .is_some_and(|carried| carried.attempt == attempt)
+        {
             carried.remove(&run);
         }
     }
@@ -153,7 +188,10 @@ impl Engine {
                 self.take_queued(&mut refused).await
             };
             if let Err(error) = done.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to take up runs");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to take up runs"
+                );
                 if db::failure(&error) == db::Failure::Transient {
                     not_before = Some(self.clock().instant() + LEASE);
                 }
@@ -164,11 +202,21 @@ impl Engine {
     async fn take_queued(&self, refused: &mut Refused) -> Result<(), DbErr> {
         while self.has_slot() {
             let limit = CANDIDATES + refused.count();
-            let candidates = run::Entity::claimable(start::SYSTEM, self.log().db().reader(start::SYSTEM), FORMAT, limit).await?;
+            let candidates = run::Entity::claimable(
+                start::SYSTEM,
+                self.log().db().reader(start::SYSTEM),
+                FORMAT,
+                limit,
+            )
+            .await?;
             let full = candidates.len() as u64 == limit;
             let mut served = BTreeSet::new();
             for candidate in refused.without(candidates) {
-                if self.has_slot() && self.take_one(&candidate, RunStatus::Queued, refused).await? {
+                if self.has_slot()
+                    && self
+                        .take_one(&candidate, RunStatus::Queued, refused)
+                        .await?
+                {
                     served.insert(TenantId(candidate.tenant_id));
                 }
             }
@@ -189,7 +237,10 @@ impl Engine {
             for tenant in &tenants {
                 tenant::Entity::change_anywhere(start::SYSTEM)
                     .filter(tenant::Column::Id.eq(*tenant))
-                    .set(tenant::ActiveModel { served_at: Set(self.clock().now()), ..Default::default() })
+                    .set(tenant::ActiveModel {
+                        served_at: Set(self.clock().now()),
+                        ..Default::default()
+                    })
                     .exec(&*tx)
                     .await?;
             }
@@ -198,7 +249,10 @@ impl Engine {
         if !tenants.is_empty()
             && let Err(error) = noted.await
         {
-            tracing::debug!(error = &error as &dyn std::error::Error, "failed to note which tenants were served");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to note which tenants were served"
+            );
         }
     }
 
@@ -206,13 +260,17 @@ impl Engine {
         while self.has_slot() {
             let limit = CANDIDATES + refused.count();
             let reader = self.log().db().reader(start::SYSTEM);
-            let candidates = run::Entity::lapsed(start::SYSTEM, reader, self.clock().now(), FORMAT, limit).await?;
+            let candidates =
+                run::Entity::lapsed(start::SYSTEM, reader, self.clock().now(), FORMAT, limit)
+                    .await?;
             let full = candidates.len() as u64 == limit;
             let mut taken = false;
             for candidate in refused.without(candidates) {
                 // What this very process holds has not lapsed by the clock that it goes by, whatever became of the time of day.
                 if !self.holds(RunId(candidate.id)) {
-                    taken |= self.take_one(&candidate, RunStatus::Running, refused).await?;
+                    taken |= self
+                        .take_one(&candidate, RunStatus::Running, refused)
+                        .await?;
                 }
             }
             if !full || !taken {
@@ -224,11 +282,18 @@ impl Engine {
 
     fn holds(&self, run: RunId) -> bool {
         let now = self.clock().instant();
-        self.lock().get(&run).is_some_and(|carried| !carried.stop.is_cancelled() && now < carried.until)
+        self.lock()
+            .get(&run)
+            .is_some_and(|carried| !carried.stop.is_cancelled() && now < carried.until)
     }
 
     /// Takes up one run that was seen as `status`; `false`: somebody was quicker, or holds its stream.
-    async fn take_one(&self, candidate: &Candidate, status: RunStatus, refused: &mut Refused) -> Result<bool, DbErr> {
+    async fn take_one(
+        &self,
+        candidate: &Candidate,
+        status: RunStatus,
+        refused: &mut Refused,
+    ) -> Result<bool, DbErr> {
         let since = self.clock().instant();
         let engine = self.clone();
         let (id, tenant) = (RunId(candidate.id), TenantId(candidate.tenant_id));
@@ -240,7 +305,11 @@ impl Engine {
                     if c.try_lock(tenant, stream).await?.is_none() {
                         return Ok((false, None));
                     }
-                    let Some(run) = run::Entity::anywhere(start::SYSTEM).filter(run::Column::Id.eq(id)).one(&**c.tx()).await? else {
+                    let Some(run) = run::Entity::anywhere(start::SYSTEM)
+                        .filter(run::Column::Id.eq(id))
+                        .one(&**c.tx())
+                        .await?
+                    else {
                         return Ok((false, None));
                     };
                     if run.status != status {
@@ -252,8 +321,12 @@ impl Engine {
                         }
                         return Ok((true, start::resume(&engine, c, run).await?));
                     }
-                    let answer = message::Entity::anywhere(start::SYSTEM).filter(message::Column::Id.eq(run.output_message_id)).one(&**c.tx()).await?;
-                    let answer = answer.ok_or_else(|| CommandError::Internal(format!("{id} has no answer")))?;
+                    let answer = message::Entity::anywhere(start::SYSTEM)
+                        .filter(message::Column::Id.eq(run.output_message_id))
+                        .one(&**c.tx())
+                        .await?;
+                    let answer = answer
+                        .ok_or_else(|| CommandError::Internal(format!("{id} has no answer")))?;
                     Ok((true, start::start(&engine, c, run, answer).await?))
                 })
             })
@@ -266,8 +339,12 @@ impl Engine {
                 Ok(taken)
             }
             // The index that allows one run per conversation.
-            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Taken => Ok(false),
-            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Transient => Err(error),
+            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Taken => {
+                Ok(false)
+            }
+            Err(CommandError::Database(error)) if db::failure(&error) == db::Failure::Transient => {
+                Err(error)
+            }
             Err(error) => {
                 // One run that can't be taken up must not keep the others from it.
                 tracing::error!(run = %id, error = &error as &dyn std::error::Error, "failed to take up a run");
@@ -288,45 +365,70 @@ impl Engine {
                 _ = tick.tick() => {}
             }
             let now = self.clock().instant();
-            for carried in self.lock().values().filter(|carried| now + MARGIN > carried.until) {
+            for carried in self
+                .lock()
+                .values()
+                .filter(|carried| now + MARGIN > carried.until)
+            {
                 carried.stop.cancel();
             }
             if last.is_some_and(|last| now.since(last) < RENEW) {
                 continue;
             }
             // Only these can be judged by the answer: others are taken up while it is on its way.
-            let held: Vec<(RunId, i32)> =
-                self.lock().iter().filter(|(_, carried)| !carried.stop.is_cancelled()).map(|(&run, carried)| (run, carried.attempt)).collect();
+            let held: Vec<(RunId, i32)> = self
+                .lock()
+                .iter()
+                .filter(|(_, carried)| !carried.stop.is_cancelled())
+                .map(|(&run, carried)| (run, carried.attempt))
+                .collect();
             if held.is_empty() {
                 continue;
             }
             last = Some(now);
             let engine = self.clone();
             // Not awaited here: a database that hangs must not keep this loop from stopping what lapses.
-            self.log().tasks().spawn("renewing leases once", async move {
-                let wall = engine.clock().now();
-                let runs: Vec<RunId> = held.iter().map(|&(run, _)| run).collect();
-                let renewing = run::Entity::renew(start::SYSTEM, engine.log().db(), engine.worker(), &runs, wall, LEASE);
-                let Ok(renewed) = timeout(RENEW, renewing).await else {
-                    tracing::warn!("the database did not renew leases in time");
-                    return;
-                };
-                match renewed {
-                    Ok(ours) => {
-                        let ours: HashSet<RunId> = ours.into_iter().collect();
-                        let mut carried = engine.lock();
-                        for (run, attempt) in held {
-                            let Some(carried) = carried.get_mut(&run).filter(|carried| carried.attempt == attempt) else { continue };
-                            if ours.contains(&run) {
-                                carried.until = carried.until.max(now + LEASE);
-                            } else {
-                                carried.stop.cancel();
+            self.log()
+                .tasks()
+                .spawn("renewing leases once", async move {
+                    let wall = engine.clock().now();
+                    let runs: Vec<RunId> = held.iter().map(|&(run, _)| run).collect();
+                    let renewing = run::Entity::renew(
+                        start::SYSTEM,
+                        engine.log().db(),
+                        engine.worker(),
+                        &runs,
+                        wall,
+                        LEASE,
+                    );
+                    let Ok(renewed) = timeout(RENEW, renewing).await else {
+                        tracing::warn!("the database did not renew leases in time");
+                        return;
+                    };
+                    match renewed {
+                        Ok(ours) => {
+                            let ours: HashSet<RunId> = ours.into_iter().collect();
+                            let mut carried = engine.lock();
+                            for (run, attempt) in held {
+                                let Some(carried) = carried
+                                    .get_mut(&run)
+                                    .filter(|carried| carried.attempt == attempt)
+                                else {
+                                    continue;
+                                };
+                                if ours.contains(&run) {
+                                    carried.until = carried.until.max(now + LEASE);
+                                } else {
+                                    carried.stop.cancel();
+                                }
                             }
                         }
+                        Err(error) => tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "failed to renew leases"
+                        ),
                     }
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to renew leases"),
-                }
-            });
+                });
         }
     }
 

@@ -7,13 +7,20 @@ mod house;
 use std::time::{Duration, Instant};
 
 use engine::event::Body;
-use entities::{Backend, MessageStatus, RunErrorKind, RunStatus, message, model_call, query::*, run, stream};
+use entities::{
+    Backend, MessageStatus, RunErrorKind, RunStatus, message, model_call, query::*, run, stream,
+};
 use house::{House, SYSTEM};
 use support::provider::{Step, Turn};
 use tokio::time::sleep;
 
 fn gated(gate: &str) -> Turn {
-    Turn::of([Step::Text("half ".into()), Step::WaitFor(gate.into()), Step::Text("whole".into()), Step::Finish("stop".into())])
+    Turn::of([
+        Step::Text("half ".into()),
+        Step::WaitFor(gate.into()),
+        Step::Text("whole".into()),
+        Step::Finish("stop".into()),
+    ])
 }
 
 fn is_text(event: &engine::event::Event) -> bool {
@@ -23,12 +30,25 @@ fn is_text(event: &engine::event::Event) -> bool {
 /// Says something to the server itself.
 async fn psql(house: &House, sql: String) {
     let options = house.engine.log().db().postgres_options(SYSTEM).unwrap();
-    let url = format!("postgres://{}@{}:{}/{}", options.get_username(), options.get_host(), options.get_port(), options.get_database().unwrap());
+    let url = format!(
+        "postgres://{}@{}:{}/{}",
+        options.get_username(),
+        options.get_host(),
+        options.get_port(),
+        options.get_database().unwrap()
+    );
     let done = tokio::task::spawn_blocking(move || {
-        std::process::Command::new("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", &sql]).output().unwrap()
+        std::process::Command::new("psql")
+            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", &sql])
+            .output()
+            .unwrap()
     });
     let done = done.await.unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 /// A run that its worker does not carry any more (a claim whose COMMIT was answered too late, a task that panicked, a checkpoint
@@ -36,7 +56,9 @@ async fn psql(house: &House, sql: String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_living_process_lost_is_taken_up_again() {
     let house = House::new().await;
-    house.provider.script("stalls", Turn::of([Step::Text("x".into()), Step::Stall]));
+    house
+        .provider
+        .script("stalls", Turn::of([Step::Text("x".into()), Step::Stall]));
     let (stalls, quick) = (house.model("stalls").await, house.model("tokens-2-0").await);
     let carried = house.send(stalls, None, "go").await;
     house.events_until(carried, |event, _| is_text(event)).await;
@@ -51,11 +73,27 @@ async fn what_a_living_process_lost_is_taken_up_again() {
         finished_at: Set(None),
         ..Default::default()
     };
-    let answer = message::ActiveModel { status: Set(MessageStatus::Streaming), ..Default::default() };
+    let answer = message::ActiveModel {
+        status: Set(MessageStatus::Streaming),
+        ..Default::default()
+    };
     let output = house.run(lost.run).await.output_message_id;
-    message::Entity::change_anywhere(SYSTEM).filter(message::Column::Id.eq(output)).set(answer).exec(db).await.unwrap();
-    run::Entity::change_anywhere(SYSTEM).filter(run::Column::Id.eq(lost.run)).set(row).exec(db).await.unwrap();
-    support::wait::until(Duration::from_secs(25), "its lease lapses", async || house.run(lost.run).await.status.is_terminal().then_some(())).await;
+    message::Entity::change_anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(output))
+        .set(answer)
+        .exec(db)
+        .await
+        .unwrap();
+    run::Entity::change_anywhere(SYSTEM)
+        .filter(run::Column::Id.eq(lost.run))
+        .set(row)
+        .exec(db)
+        .await
+        .unwrap();
+    support::wait::until(Duration::from_secs(25), "its lease lapses", async || {
+        house.run(lost.run).await.status.is_terminal().then_some(())
+    })
+    .await;
 }
 
 /// The same, with nothing but the database's doing: a command holds the stream for longer than the worker waits.
@@ -65,8 +103,17 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
     if house.engine.log().db().backend() == Backend::Sqlite {
         return; // one writer, which nobody else holds
     }
-    house.provider.script("stalls", Turn::of([Step::Text("x".into()), Step::Stall]));
-    house.provider.script("gated", Turn::of([Step::Text("all of it".into()), Step::WaitFor("go".into()), Step::Finish("stop".into())]));
+    house
+        .provider
+        .script("stalls", Turn::of([Step::Text("x".into()), Step::Stall]));
+    house.provider.script(
+        "gated",
+        Turn::of([
+            Step::Text("all of it".into()),
+            Step::WaitFor("go".into()),
+            Step::Finish("stop".into()),
+        ]),
+    );
     let (stalls, model) = (house.model("stalls").await, house.model("gated").await);
     let carried = house.send(stalls, None, "go").await;
     house.events_until(carried, |event, _| is_text(event)).await;
@@ -78,7 +125,10 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
     while began.elapsed() < Duration::from_secs(7) {
         stream::Entity::change_anywhere(SYSTEM)
             .filter(stream::Column::Id.eq(sent.conversation.0))
-            .set(stream::ActiveModel { floor: Set(0), ..Default::default() })
+            .set(stream::ActiveModel {
+                floor: Set(0),
+                ..Default::default()
+            })
             .exec(&*tx)
             .await
             .unwrap();
@@ -89,7 +139,10 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
         sleep(Duration::from_millis(500)).await;
     }
     tx.rollback().await.unwrap();
-    support::wait::until(Duration::from_secs(30), "the run ends", async || house.run(sent.run).await.status.is_terminal().then_some(())).await;
+    support::wait::until(Duration::from_secs(30), "the run ends", async || {
+        house.run(sent.run).await.status.is_terminal().then_some(())
+    })
+    .await;
 }
 
 /// A queued run whose row can't be read keeps no other from starting.
@@ -98,9 +151,15 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
     let house = House::new().await;
     house.provider.script("gated-1", gated("one"));
     house.provider.script("gated-2", gated("two"));
-    let (slow, slower, quick) = (house.model("gated-1").await, house.model("gated-2").await, house.model("tokens-2-0").await);
+    let (slow, slower, quick) = (
+        house.model("gated-1").await,
+        house.model("gated-2").await,
+        house.model("tokens-2-0").await,
+    );
     let first = house.send(slow, None, "one").await;
-    let bad = house.send(quick, Some(first.conversation), "of a later version").await;
+    let bad = house
+        .send(quick, Some(first.conversation), "of a later version")
+        .await;
     let second = house.send(slower, None, "two").await;
     let good = house.send(quick, Some(second.conversation), "next").await;
     house.events_until(second, |event, _| is_text(event)).await;
@@ -114,7 +173,10 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
     house.provider.open_gate("one");
     house.events(first).await;
     house.provider.open_gate("two");
-    support::wait::until(Duration::from_secs(20), "the other starts", async || house.run(good.run).await.status.is_terminal().then_some(())).await;
+    support::wait::until(Duration::from_secs(20), "the other starts", async || {
+        house.run(good.run).await.status.is_terminal().then_some(())
+    })
+    .await;
 }
 
 /// What the model said can't be stored: the run fails, now, and says so.
@@ -126,7 +188,12 @@ async fn text_that_cannot_be_stored_fails_its_run() {
     }
     house.provider.script(
         "gated",
-        Turn::of([Step::Text("half ".into()), Step::WaitFor("go".into()), Step::Text("whole".into()), Step::WaitFor("never".into())]),
+        Turn::of([
+            Step::Text("half ".into()),
+            Step::WaitFor("go".into()),
+            Step::Text("whole".into()),
+            Step::WaitFor("never".into()),
+        ]),
     );
     let model = house.model("gated").await;
     let sent = house.send(model, None, "go").await;
@@ -137,17 +204,26 @@ async fn text_that_cannot_be_stored_fails_its_run() {
     let ended = support::wait::until(Duration::from_secs(8), "the run fails", async || {
         Some(house.run(sent.run).await).filter(|run| run.status.is_terminal())
     });
-    assert_eq!(ended.await.error.map(|error| error.kind), Some(RunErrorKind::Internal));
+    assert_eq!(
+        ended.await.error.map(|error| error.kind),
+        Some(RunErrorKind::Internal)
+    );
 }
 
 /// What a lost worker's model had said was paid for: it is booked, as an estimate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_was_broken_off_is_booked() {
     let house = House::new().await;
-    house.provider.script("dies", vec![
-        Turn::of([Step::Text("some words that were paid for ".into()), Step::WaitFor("never".into())]),
-        Turn::text("whole"),
-    ]);
+    house.provider.script(
+        "dies",
+        vec![
+            Turn::of([
+                Step::Text("some words that were paid for ".into()),
+                Step::WaitFor("never".into()),
+            ]),
+            Turn::text("whole"),
+        ],
+    );
     let model = house.model("dies").await;
     let sent = house.send(model, None, "go").await;
     house.events_until(sent, |event, _| is_text(event)).await;
@@ -159,7 +235,10 @@ async fn a_step_that_was_broken_off_is_booked() {
         .all(house.engine.log().db().system(SYSTEM))
         .await
         .unwrap();
-    let booked: Vec<_> = calls.iter().map(|call| (call.attempt, call.is_estimate)).collect();
+    let booked: Vec<_> = calls
+        .iter()
+        .map(|call| (call.attempt, call.is_estimate))
+        .collect();
     assert_eq!(booked, [(1, true), (2, false)]);
 }
 
@@ -170,11 +249,22 @@ async fn a_long_answer_is_cancelled_in_time() {
     if house.engine.log().db().backend() == Backend::Sqlite {
         return; // folded
     }
-    house.provider.script("stalls", Turn::of([Step::Text("abcd".into()), Step::Stall]));
+    house
+        .provider
+        .script("stalls", Turn::of([Step::Text("abcd".into()), Step::Stall]));
     let model = house.model("stalls").await;
     let sent = house.send(model, None, "go").await;
     house.events_until(sent, |event, _| is_text(event)).await;
-    let (stream, answer) = (sent.conversation.0, house.run(sent.run).await.output_message_id.0.simple().to_string());
+    let (stream, answer) = (
+        sent.conversation.0,
+        house
+            .run(sent.run)
+            .await
+            .output_message_id
+            .0
+            .simple()
+            .to_string(),
+    );
     psql(
         &house,
         format!(
@@ -187,8 +277,15 @@ async fn a_long_answer_is_cancelled_in_time() {
     )
     .await;
     let asked = Instant::now();
-    house.engine.cancel_run(&house.scope, sent.run).await.unwrap();
+    house
+        .engine
+        .cancel_run(&house.scope, sent.run)
+        .await
+        .unwrap();
     let took = asked.elapsed();
-    assert_eq!(house.answer(sent.run).await.unwrap().parts.text().len(), 80_004);
+    assert_eq!(
+        house.answer(sent.run).await.unwrap().parts.text().len(),
+        80_004
+    );
     assert!(took < Duration::from_secs(2), "{took:?}");
 }

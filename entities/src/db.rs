@@ -4,8 +4,9 @@ use std::{ops::Deref, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 pub use sea_orm::DbErr;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, RuntimeErr, SqlErr, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, RuntimeErr, SqlErr,
+    SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions,
+    TransactionTrait,
     sqlx::{
         self,
         postgres::{PgConnectOptions, PgPoolOptions},
@@ -140,12 +141,26 @@ impl Db {
             .pragma("wal_autocheckpoint", "0")
             .pragma("temp_store", "memory");
         let pool = |options: SqliteConnectOptions, most| async move {
-            SqlitePoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None).connect_with(options).await
+            SqlitePoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(ACQUIRE)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .connect_with(options)
+                .await
         };
-        let commands = pool(base.clone().synchronous(SqliteSynchronous::Full), 1).await.map_err(connecting)?;
-        let deltas = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1).await.map_err(connecting)?;
-        let maintenance = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1).await.map_err(connecting)?;
-        let readers = pool(base.pragma("query_only", "1"), 8).await.map_err(connecting)?;
+        let commands = pool(base.clone().synchronous(SqliteSynchronous::Full), 1)
+            .await
+            .map_err(connecting)?;
+        let deltas = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1)
+            .await
+            .map_err(connecting)?;
+        let maintenance = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1)
+            .await
+            .map_err(connecting)?;
+        let readers = pool(base.pragma("query_only", "1"), 8)
+            .await
+            .map_err(connecting)?;
         Ok(Self(Arc::new(Inner::Sqlite {
             commands: SqlxSqliteConnector::from_sqlx_sqlite_pool(commands),
             deltas: SqlxSqliteConnector::from_sqlx_sqlite_pool(deltas),
@@ -167,9 +182,17 @@ impl Db {
                 ("tcp_user_timeout", "10s"),
                 ("timezone", "UTC"),
             ]);
-        let pool = |options: PgConnectOptions, most| PgPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).connect_with(options);
+        let pool = |options: PgConnectOptions, most| {
+            PgPoolOptions::new()
+                .max_connections(most)
+                .acquire_timeout(ACQUIRE)
+                .connect_with(options)
+        };
         let commands = pool(options.clone(), 16).await.map_err(connecting)?;
-        let snapshots = options.clone().options([("default_transaction_isolation", "repeatable read"), ("default_transaction_read_only", "on")]);
+        let snapshots = options.clone().options([
+            ("default_transaction_isolation", "repeatable read"),
+            ("default_transaction_read_only", "on"),
+        ]);
         let readers = pool(snapshots, 16).await.map_err(connecting)?;
         let leases = pool(options.clone(), 1).await.map_err(connecting)?;
         Ok(Self(Arc::new(Inner::Postgres {
@@ -196,7 +219,11 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbErr> {
         match &*self.0 {
             Inner::Sqlite { commands, turn, .. } => immediate(commands, turn).await,
-            Inner::Postgres { commands, .. } => Ok(Tx { inner: commands.begin().await?, backend: Backend::Postgres, _turn: None }),
+            Inner::Postgres { commands, .. } => Ok(Tx {
+                inner: commands.begin().await?,
+                backend: Backend::Postgres,
+                _turn: None,
+            }),
         }
     }
 
@@ -222,7 +249,11 @@ impl Db {
             Inner::Sqlite { readers, .. } => (readers, Backend::Sqlite),
             Inner::Postgres { readers, .. } => (readers, Backend::Postgres),
         };
-        Ok(Tx { inner: readers.begin().await?, backend, _turn: None })
+        Ok(Tx {
+            inner: readers.begin().await?,
+            backend,
+            _turn: None,
+        })
     }
 
     /// The connection that commands use, for reads outside a transaction and for migrating.
@@ -249,9 +280,16 @@ impl Db {
     }
 
     /// Runs one writing statement, on SQLite when it is its turn.
-    pub(crate) async fn in_turn<T>(&self, statement: impl AsyncFnOnce() -> Result<T, DbErr>) -> Result<T, DbErr> {
+    pub(crate) async fn in_turn<T>(
+        &self,
+        statement: impl AsyncFnOnce() -> Result<T, DbErr>,
+    ) -> Result<T, DbErr> {
         let _turn = match &*self.0 {
-            Inner::Sqlite { turn, .. } => Some(turn.acquire().await.map_err(|_| DbErr::Custom("the database is closed".into()))?),
+            Inner::Sqlite { turn, .. } => Some(
+                turn.acquire()
+                    .await
+                    .map_err(|_| DbErr::Custom("the database is closed".into()))?,
+            ),
             Inner::Postgres { .. } => None,
         };
         statement().await
@@ -271,15 +309,25 @@ impl Db {
     /// # Errors
     /// What the database says.
     pub async fn checkpoint(&self) -> Result<(), DbErr> {
-        let Inner::Sqlite { maintenance, turn, .. } = &*self.0 else { return Ok(()) };
+        let Inner::Sqlite {
+            maintenance, turn, ..
+        } = &*self.0
+        else {
+            return Ok(());
+        };
         let waiting = checkpoint(maintenance, "passive").await?;
         if waiting < RESTART {
             return Ok(());
         }
         // Beside writers the log is never moved to its end, and so never begun anew: once in a while they wait for it. Readers
         // that stand in the way are waited for a moment only.
-        let _turn = turn.acquire().await.map_err(|_| DbErr::Custom("the database is closed".into()))?;
-        maintenance.execute_unprepared("pragma busy_timeout = 100").await?;
+        let _turn = turn
+            .acquire()
+            .await
+            .map_err(|_| DbErr::Custom("the database is closed".into()))?;
+        maintenance
+            .execute_unprepared("pragma busy_timeout = 100")
+            .await?;
         checkpoint(maintenance, "restart").await?;
         Ok(())
     }
@@ -287,12 +335,23 @@ impl Db {
     /// Closes all connections, once what runs on them is done.
     pub async fn close(&self) {
         match &*self.0 {
-            Inner::Sqlite { commands, deltas, readers, maintenance, .. } => {
+            Inner::Sqlite {
+                commands,
+                deltas,
+                readers,
+                maintenance,
+                ..
+            } => {
                 for pool in [readers, maintenance, deltas, commands] {
                     pool.get_sqlite_connection_pool().close().await;
                 }
             }
-            Inner::Postgres { commands, readers, leases, .. } => {
+            Inner::Postgres {
+                commands,
+                readers,
+                leases,
+                ..
+            } => {
                 for pool in [readers, leases, commands] {
                     pool.get_postgres_connection_pool().close().await;
                 }
@@ -306,7 +365,10 @@ const RESTART: i64 = 4096;
 
 /// Moves pages of the write-ahead log into the file; answers how many it holds.
 async fn checkpoint(connection: &DatabaseConnection, how: &str) -> Result<i64, DbErr> {
-    let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, format!("pragma wal_checkpoint({how})"));
+    let sql = sea_orm::Statement::from_string(
+        sea_orm::DbBackend::Sqlite,
+        format!("pragma wal_checkpoint({how})"),
+    );
     match connection.query_one_raw(sql).await? {
         Some(row) => row.try_get_by(1),
         None => Ok(0),
@@ -317,9 +379,20 @@ async fn checkpoint(connection: &DatabaseConnection, how: &str) -> Result<i64, D
 const ACQUIRE: Duration = Duration::from_secs(5);
 
 async fn immediate(connection: &DatabaseConnection, turn: &Arc<Semaphore>) -> Result<Tx, DbErr> {
-    let turn = turn.clone().acquire_owned().await.map_err(|_| DbErr::Custom("the database is closed".into()))?;
-    let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-    Ok(Tx { inner: connection.begin_with_options(options).await?, backend: Backend::Sqlite, _turn: Some(turn) })
+    let turn = turn
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(|_| DbErr::Custom("the database is closed".into()))?;
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..Default::default()
+    };
+    Ok(Tx {
+        inner: connection.begin_with_options(options).await?,
+        backend: Backend::Sqlite,
+        _turn: Some(turn),
+    })
 }
 
 fn connecting(error: sqlx::Error) -> DbErr {
@@ -343,9 +416,15 @@ pub fn failure(error: &DbErr) -> Failure {
     if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) {
         return Failure::Taken;
     }
-    let (DbErr::Conn(RuntimeErr::SqlxError(inner)) | DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    let (DbErr::Conn(RuntimeErr::SqlxError(inner))
+    | DbErr::Exec(RuntimeErr::SqlxError(inner))
+    | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
     else {
-        return if matches!(error, DbErr::ConnectionAcquire(_)) { Failure::Transient } else { Failure::Permanent };
+        return if matches!(error, DbErr::ConnectionAcquire(_)) {
+            Failure::Transient
+        } else {
+            Failure::Permanent
+        };
     };
     failure_of(inner)
 }
@@ -357,11 +436,21 @@ pub fn failure_of(error: &sqlx::Error) -> Failure {
         sqlx::Error::Database(error) if error.is_unique_violation() => Failure::Taken,
         sqlx::Error::Database(error) => match error.code().as_deref() {
             // lost connections, serialisation, deadlocks, shutdown, resources, cancelled by a time-out; SQLite: busy, locked
-            Some(code) if ["08", "40", "53", "57", "55", "25P03"].iter().any(|class| code.starts_with(class)) => Failure::Transient,
+            Some(code)
+                if ["08", "40", "53", "57", "55", "25P03"]
+                    .iter()
+                    .any(|class| code.starts_with(class)) =>
+            {
+                Failure::Transient
+            }
             Some("5" | "6" | "261" | "262" | "517") => Failure::Transient,
             _ => Failure::Permanent,
         },
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => Failure::Transient,
         _ => Failure::Permanent,
     }

@@ -140,8 +140,20 @@ mod tests {
 
     #[test]
     fn what_is_no_id() {
-        for text in ["", "agent", "agent_", "user_01h455vb4pex5vsknk084sn02q", "agent_81h455vb4pex5vsknk084sn02q", "agent_01h455vb4pex5vsknk084sn02Q", "agent_01h455vb4pex5vsknk084sn02é"] {
-            assert_eq!(text.parse::<AgentId>(), Err(IdError { expected: "agent" }), "{text}");
+        for text in [
+            "",
+            "agent",
+            "agent_",
+            "user_01h455vb4pex5vsknk084sn02q",
+            "agent_81h455vb4pex5vsknk084sn02q",
+            "agent_01h455vb4pex5vsknk084sn02Q",
+            "agent_01h455vb4pex5vsknk084sn02é",
+        ] {
+            assert_eq!(
+                text.parse::<AgentId>(),
+                Err(IdError { expected: "agent" }),
+                "{text}"
+            );
         }
     }
 }

@@ -16,11 +16,19 @@ pub const DESCRIPTION: usize = 10_000;
 pub fn text(path: &[&str], value: &str, limit: usize) -> Result<(), Refusal> {
     let field = path.last().copied().unwrap_or_default();
     if value.contains('\0') {
-        return Err(Refusal::invalid(path, format!("{field} must not contain NUL")));
+        return Err(Refusal::invalid(
+            path,
+            format!("{field} must not contain NUL"),
+        ));
     }
     let length = value.chars().count();
     if length > limit {
-        return Err(Refusal::beyond(path, format!("{field} has {length} characters, at most {limit} are allowed"), signed(limit), signed(length)));
+        return Err(Refusal::beyond(
+            path,
+            format!("{field} has {length} characters, at most {limit} are allowed"),
+            signed(limit),
+            signed(length),
+        ));
     }
     Ok(())
 }
@@ -43,8 +51,21 @@ pub fn filled(path: &[&str], value: &str, limit: usize) -> Result<(), Refusal> {
 /// # Errors
 /// Names the form and the value.
 pub fn slug(path: &[&str], value: &str) -> Result<(), Refusal> {
-    let fits = (1..=63).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if fits { Ok(()) } else { Err(Refusal::invalid(path, format!("slug must match [a-z0-9-]{{1,63}}, got {:?}", shortened(value)))) }
+    let fits = (1..=63).contains(&value.len())
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if fits {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(
+            path,
+            format!(
+                "slug must match [a-z0-9-]{{1,63}}, got {:?}",
+                shortened(value)
+            ),
+        ))
+    }
 }
 
 /// A number within bounds, both included.
@@ -57,7 +78,12 @@ pub fn range(path: &[&str], value: i64, least: i64, most: i64) -> Result<(), Ref
     if value == value.clamp(least, most) {
         Ok(())
     } else {
-        Err(Refusal::beyond(path, format!("{field} must be from {least} to {most}, got {value}"), limit, value))
+        Err(Refusal::beyond(
+            path,
+            format!("{field} must be from {least} to {most}, got {value}"),
+            limit,
+            value,
+        ))
     }
 }
 
@@ -76,7 +102,11 @@ pub fn slug_of(name: &str, fallback: &str) -> String {
         }
     }
     let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { fallback.to_owned() } else { slug.to_owned() }
+    if slug.is_empty() {
+        fallback.to_owned()
+    } else {
+        slug.to_owned()
+    }
 }
 
 fn shortened(value: &str) -> String {

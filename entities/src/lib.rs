@@ -18,8 +18,8 @@ pub mod tree;
 
 pub use db::{Backend, Db, DbErr, Snapshot, Tx};
 pub use ids::{
-    AgentId, AgentVersionId, ApiKeyId, ConversationId, IdError, MembershipId, MessageId, ModelId, RunId, SecretId, SessionId, TenantId,
-    ToolCallId, UserId, WorkerId,
+    AgentId, AgentVersionId, ApiKeyId, ConversationId, IdError, MembershipId, MessageId, ModelId,
+    RunId, SecretId, SessionId, TenantId, ToolCallId, UserId, WorkerId,
 };
 pub use outcome::{CommandError, Reference, Refusal};
 pub use scope::{Access, Permission, Permissions, Principal, Role, Scope, SystemScope, Visibility};

@@ -83,31 +83,55 @@ impl Refusal {
     /// An input field that is not acceptable, without numbers.
     #[must_use]
     pub fn invalid(path: &[&str], message: impl Into<String>) -> Self {
-        Self::InvalidInput { path: own(path), message: message.into(), limit: None, actual: None }
+        Self::InvalidInput {
+            path: own(path),
+            message: message.into(),
+            limit: None,
+            actual: None,
+        }
     }
 
     /// An input field that passes a limit.
     #[must_use]
     pub fn beyond(path: &[&str], message: impl Into<String>, limit: i64, actual: i64) -> Self {
-        Self::InvalidInput { path: own(path), message: message.into(), limit: Some(limit), actual: Some(actual) }
+        Self::InvalidInput {
+            path: own(path),
+            message: message.into(),
+            limit: Some(limit),
+            actual: Some(actual),
+        }
     }
 
     /// The thing that an input field names is not there for the caller.
     #[must_use]
     pub fn not_found(path: &[&str], id: impl ToString) -> Self {
-        Self::NotFound { path: own(path), id: Some(id.to_string()) }
+        Self::NotFound {
+            path: own(path),
+            id: Some(id.to_string()),
+        }
     }
 
     /// The caller lacks a right.
     #[must_use]
     pub fn forbidden(path: &[&str], needs: Option<Permission>) -> Self {
-        Self::Forbidden { path: own(path), needs }
+        Self::Forbidden {
+            path: own(path),
+            needs,
+        }
     }
 
     /// It contradicts what is there.
     #[must_use]
-    pub fn conflict(path: &[&str], message: impl Into<String>, conflicting: Option<Reference>) -> Self {
-        Self::Conflict { path: own(path), message: message.into(), conflicting }
+    pub fn conflict(
+        path: &[&str],
+        message: impl Into<String>,
+        conflicting: Option<Reference>,
+    ) -> Self {
+        Self::Conflict {
+            path: own(path),
+            message: message.into(),
+            conflicting,
+        }
     }
 }
 

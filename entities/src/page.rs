@@ -1,7 +1,8 @@
 //! Pages by keyset: where a page begins is a value of the order's columns, so that it costs the same wherever it begins.
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Value,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select, Value,
     sea_query::{Alias, Expr, ExprTrait, Query},
 };
 
@@ -47,7 +48,10 @@ pub fn paged<E: EntityTrait, C: ColumnTrait>(
     descending: bool,
     page: &Page,
 ) -> Select<E> {
-    let columns: Vec<Expr> = columns.iter().map(|column| Expr::col(column.as_column_ref())).collect();
+    let columns: Vec<Expr> = columns
+        .iter()
+        .map(|column| Expr::col(column.as_column_ref()))
+        .collect();
     paged_by(select, &columns, descending, page)
 }
 
@@ -80,7 +84,11 @@ fn beyond(order_by: &[Expr], key: &[Value], greater: bool) -> Condition {
             all = all.add(order_by[i].clone().eq(key[i].clone()));
         }
         let (expression, value) = (order_by[last].clone(), key[last].clone());
-        all = all.add(if greater { expression.gt(value) } else { expression.lt(value) });
+        all = all.add(if greater {
+            expression.gt(value)
+        } else {
+            expression.lt(value)
+        });
         any = any.add(all);
     }
     any
@@ -89,7 +97,11 @@ fn beyond(order_by: &[Expr], key: &[Value], greater: bool) -> Condition {
 impl Page {
     /// In which order the rows are read, of a list that is ascending or `descending`.
     pub(crate) fn order(&self, descending: bool) -> Order {
-        if descending == self.backward { Order::Asc } else { Order::Desc }
+        if descending == self.backward {
+            Order::Asc
+        } else {
+            Order::Desc
+        }
     }
 
     /// Takes the extra row off again and puts the rest in the list's order.
@@ -99,9 +111,17 @@ impl Page {
         rows.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
         if self.backward {
             rows.reverse();
-            Rows { rows, has_next: self.before.is_some(), has_previous: more }
+            Rows {
+                rows,
+                has_next: self.before.is_some(),
+                has_previous: more,
+            }
         } else {
-            Rows { rows, has_next: more, has_previous: self.after.is_some() }
+            Rows {
+                rows,
+                has_next: more,
+                has_previous: self.after.is_some(),
+            }
         }
     }
 }
@@ -110,11 +130,23 @@ impl Page {
 ///
 /// # Errors
 /// What the database says.
-pub async fn count<E: EntityTrait>(select: Select<E>, db: &impl ConnectionTrait) -> Result<Option<u64>, DbErr> {
+pub async fn count<E: EntityTrait>(
+    select: Select<E>,
+    db: &impl ConnectionTrait,
+) -> Result<Option<u64>, DbErr> {
     let mut rows = select.into_query();
-    rows.clear_selects().clear_order_by().expr(Expr::val(1)).limit(COUNTED + 1);
-    let count = Query::select().expr_as(Expr::cust("count(*)"), "n").from_subquery(rows, Alias::new("counted")).to_owned();
-    let row = db.query_one(&count).await?.ok_or_else(|| DbErr::RecordNotFound("a count".into()))?;
+    rows.clear_selects()
+        .clear_order_by()
+        .expr(Expr::val(1))
+        .limit(COUNTED + 1);
+    let count = Query::select()
+        .expr_as(Expr::cust("count(*)"), "n")
+        .from_subquery(rows, Alias::new("counted"))
+        .to_owned();
+    let row = db
+        .query_one(&count)
+        .await?
+        .ok_or_else(|| DbErr::RecordNotFound("a count".into()))?;
     let count = u64::try_from(row.try_get::<i64>("", "n")?).unwrap_or(0);
     Ok((count <= COUNTED).then_some(count))
 }

@@ -4,14 +4,18 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
+    QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
     sea_query::{Expr, ExprTrait},
 };
 use uuid::Uuid;
 
-use crate::{AgentId, Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId, conversation, message,
+use crate::{
+    AgentId, Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId,
+    conversation, message,
     page::{Page, paged_by},
-    run, tool_call};
+    run, tool_call,
+};
 
 /// The longest path from a message to its root that is read.
 const DEPTH: i32 = 10_000;
@@ -53,54 +57,111 @@ impl run::Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn claimable(_: SystemScope, db: &impl ConnectionTrait, format: i32, limit: u64) -> Result<Vec<Candidate>, DbErr> {
+    pub async fn claimable(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+        format: i32,
+        limit: u64,
+    ) -> Result<Vec<Candidate>, DbErr> {
         let sql = "select r.id, r.tenant_id, r.conversation_id from runs r join tenants t on t.id = r.tenant_id
              where r.status = 'QUEUED' and r.format <= $1
                and not exists (select 1 from runs b where b.conversation_id = r.conversation_id and b.parent_run_id is null
                  and b.status in ('RUNNING', 'WAITING'))
                and not exists (select 1 from runs q where q.conversation_id = r.conversation_id and q.status = 'QUEUED' and q.queue_no < r.queue_no)
              order by t.served_at, r.created_at limit $2";
-        let values = vec![format.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
-        Candidate::find_by_statement(statement(db, sql, values)).all(db).await
+        let values = vec![
+            format.into(),
+            i64::try_from(limit).unwrap_or(i64::MAX).into(),
+        ];
+        Candidate::find_by_statement(statement(db, sql, values))
+            .all(db)
+            .await
     }
 
     /// RUNNING runs whose lease has lapsed.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn lapsed(_: SystemScope, db: &impl ConnectionTrait, now: DateTime<Utc>, format: i32, limit: u64) -> Result<Vec<Candidate>, DbErr> {
-        let mut values = vec![format.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    pub async fn lapsed(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+        now: DateTime<Utc>,
+        format: i32,
+        limit: u64,
+    ) -> Result<Vec<Candidate>, DbErr> {
+        let mut values = vec![
+            format.into(),
+            i64::try_from(limit).unwrap_or(i64::MAX).into(),
+        ];
         let sql = format!(
             "select id, tenant_id, conversation_id from runs where status = 'RUNNING' and lease_until < {} and format <= $1 order by lease_until limit $2",
             lease_clock(db, now, &mut values)
         );
-        Candidate::find_by_statement(statement(db, &sql, values)).all(db).await
+        Candidate::find_by_statement(statement(db, &sql, values))
+            .all(db)
+            .await
     }
 
     /// Whether a run's lease has lapsed, by the clock that leases are kept by.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn has_lapsed(_: SystemScope, db: &impl ConnectionTrait, run: RunId, now: DateTime<Utc>) -> Result<bool, DbErr> {
+    pub async fn has_lapsed(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+        run: RunId,
+        now: DateTime<Utc>,
+    ) -> Result<bool, DbErr> {
         let mut values = vec![run.0.into()];
-        let sql = format!("select id from runs where id = $1 and lease_until < {}", lease_clock(db, now, &mut values));
-        Ok(db.query_one_raw(statement(db, &sql, values)).await?.is_some())
+        let sql = format!(
+            "select id from runs where id = $1 and lease_until < {}",
+            lease_clock(db, now, &mut values)
+        );
+        Ok(db
+            .query_one_raw(statement(db, &sql, values))
+            .await?
+            .is_some())
     }
 
     /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen.
     ///
     /// # Errors
     /// What the database says; with the index that allows one run per conversation, [`crate::db::Failure::Taken`].
-    pub async fn take(tx: &Tx, run: &run::Model, owner: WorkerId, now: DateTime<Utc>, lease: Duration) -> Result<bool, DbErr> {
+    pub async fn take(
+        tx: &Tx,
+        run: &run::Model,
+        owner: WorkerId,
+        now: DateTime<Utc>,
+        lease: Duration,
+    ) -> Result<bool, DbErr> {
         let postgres = tx.backend() == Backend::Postgres;
-        let until = if postgres { "now() + $1::float8 * interval '1 second'" } else { "$1" };
-        let lease: Value = if postgres { lease.as_secs_f64().into() } else { (now + lease).into() };
+        let until = if postgres {
+            "now() + $1::float8 * interval '1 second'"
+        } else {
+            "$1"
+        };
+        let lease: Value = if postgres {
+            lease.as_secs_f64().into()
+        } else {
+            (now + lease).into()
+        };
         let sql = format!(
             "update runs set status = 'RUNNING', attempt = attempt + 1, owner = $2, lease_until = {until}, progress_at = $3,
                started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6"
         );
-        let values = vec![lease, owner.0.into(), now.into(), run.id.0.into(), run.attempt.into(), run.status.into()];
-        Ok(tx.execute_raw(statement(&**tx, &sql, values)).await?.rows_affected() == 1)
+        let values = vec![
+            lease,
+            owner.0.into(),
+            now.into(),
+            run.id.0.into(),
+            run.attempt.into(),
+            run.status.into(),
+        ];
+        Ok(tx
+            .execute_raw(statement(&**tx, &sql, values))
+            .await?
+            .rows_affected()
+            == 1)
     }
 
     /// Prolongs the leases of these runs and tells which of them the process still holds. Only of these: what it let go of must
@@ -108,17 +169,43 @@ impl run::Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn renew(_: SystemScope, db: &Db, owner: WorkerId, runs: &[RunId], now: DateTime<Utc>, lease: Duration) -> Result<Vec<RunId>, DbErr> {
+    pub async fn renew(
+        _: SystemScope,
+        db: &Db,
+        owner: WorkerId,
+        runs: &[RunId],
+        now: DateTime<Utc>,
+        lease: Duration,
+    ) -> Result<Vec<RunId>, DbErr> {
         let connection = db.leases();
         let postgres = db.backend() == Backend::Postgres;
-        let until = if postgres { "now() + $1::float8 * interval '1 second'" } else { "$1" };
-        let lease: Value = if postgres { lease.as_secs_f64().into() } else { (now + lease).into() };
+        let until = if postgres {
+            "now() + $1::float8 * interval '1 second'"
+        } else {
+            "$1"
+        };
+        let lease: Value = if postgres {
+            lease.as_secs_f64().into()
+        } else {
+            (now + lease).into()
+        };
         let mut values = vec![lease, owner.0.into()];
         values.extend(runs.iter().map(|run| Value::from(run.0)));
         let places: Vec<String> = (3..=values.len()).map(|i| format!("${i}")).collect();
-        let sql = format!("update runs set lease_until = {until} where owner = $2 and status = 'RUNNING' and id in ({}) returning id", places.join(", "));
-        let rows = db.in_turn(async || connection.query_all_raw(statement(connection, &sql, values)).await).await?;
-        rows.iter().map(|row| Ok(RunId(row.try_get_by("id")?))).collect()
+        let sql = format!(
+            "update runs set lease_until = {until} where owner = $2 and status = 'RUNNING' and id in ({}) returning id",
+            places.join(", ")
+        );
+        let rows = db
+            .in_turn(async || {
+                connection
+                    .query_all_raw(statement(connection, &sql, values))
+                    .await
+            })
+            .await?;
+        rows.iter()
+            .map(|row| Ok(RunId(row.try_get_by("id")?)))
+            .collect()
     }
 
     /// Lets leases lapse at once: those of one process as it ends in order (which counts as no loss), or all where no other
@@ -130,10 +217,22 @@ impl run::Entity {
         let connection = db.leases();
         let past: DateTime<Utc> = DateTime::UNIX_EPOCH;
         let (sql, values) = match owner {
-            Some(owner) => ("update runs set lease_until = $1, owner = null where owner = $2 and status = 'RUNNING'", vec![past.into(), owner.0.into()]),
-            None => ("update runs set lease_until = $1 where status = 'RUNNING'", vec![past.into()]),
+            Some(owner) => (
+                "update runs set lease_until = $1, owner = null where owner = $2 and status = 'RUNNING'",
+                vec![past.into(), owner.0.into()],
+            ),
+            None => (
+                "update runs set lease_until = $1 where status = 'RUNNING'",
+                vec![past.into()],
+            ),
         };
-        let done = db.in_turn(async || connection.execute_raw(statement(connection, sql, values.clone())).await).await?;
+        let done = db
+            .in_turn(async || {
+                connection
+                    .execute_raw(statement(connection, sql, values.clone()))
+                    .await
+            })
+            .await?;
         Ok(done.rows_affected())
     }
 }
@@ -143,13 +242,20 @@ impl message::Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn path(db: &impl ConnectionTrait, tenant: TenantId, leaf: MessageId) -> Result<Vec<message::Model>, DbErr> {
+    pub async fn path(
+        db: &impl ConnectionTrait,
+        tenant: TenantId,
+        leaf: MessageId,
+    ) -> Result<Vec<message::Model>, DbErr> {
         let sql = "with recursive path(id, parent_id, depth) as (
                select id, parent_id, 0 from messages where id = $1 and tenant_id = $2
                union all select m.id, m.parent_id, p.depth + 1 from path p join messages m on m.id = p.parent_id where p.depth < $3)
              select m.* from path p join messages m on m.id = p.id order by p.depth desc";
         let values = vec![leaf.0.into(), tenant.0.into(), DEPTH.into()];
-        <Self as EntityTrait>::find().from_raw_sql(statement(db, sql, values)).all(db).await
+        <Self as EntityTrait>::find()
+            .from_raw_sql(statement(db, sql, values))
+            .all(db)
+            .await
     }
 }
 
@@ -157,7 +263,9 @@ impl conversation::Entity {
     /// The conversations that the scope sees: its user's own.
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
-        Self::in_tenant(scope).filter(conversation::Column::OwnerId.eq(scope.user())).filter(conversation::Column::DeletedAt.is_null())
+        Self::in_tenant(scope)
+            .filter(conversation::Column::OwnerId.eq(scope.user()))
+            .filter(conversation::Column::DeletedAt.is_null())
     }
 
     /// Narrows conversations to those in which a run is under way or waits, or to the others.
@@ -190,9 +298,17 @@ impl conversation::Entity {
 
 /// Narrows rows that belong to a conversation to those in a conversation that the scope sees. It is looked up for each row: what
 /// somebody sees may be much, what is asked for is little.
-fn in_seen_conversation<E: EntityTrait>(select: Select<E>, column: impl ColumnTrait, scope: &Scope) -> Select<E> {
+fn in_seen_conversation<E: EntityTrait>(
+    select: Select<E>,
+    column: impl ColumnTrait,
+    scope: &Scope,
+) -> Select<E> {
     let seen = conversation::Entity::seen(scope).filter(same(conversation::Column::Id, column));
-    select.filter(Expr::exists(seen.select_only().column(conversation::Column::Id).into_query()))
+    select.filter(Expr::exists(
+        seen.select_only()
+            .column(conversation::Column::Id)
+            .into_query(),
+    ))
 }
 
 /// Joins a subquery to the query around it.
@@ -211,12 +327,21 @@ impl run::Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn ahead_of(scope: &Scope, db: &impl ConnectionTrait, runs: &[RunId]) -> Result<HashMap<RunId, i64>, DbErr> {
+    pub async fn ahead_of(
+        scope: &Scope,
+        db: &impl ConnectionTrait,
+        runs: &[RunId],
+    ) -> Result<HashMap<RunId, i64>, DbErr> {
         if runs.is_empty() {
             return Ok(HashMap::new());
         }
-        let values: Vec<Value> = std::iter::once(scope.tenant().0).chain(runs.iter().map(|run| run.0)).map(Value::from).collect();
-        let places: Vec<String> = (2..=values.len()).map(|place| format!("${place}")).collect();
+        let values: Vec<Value> = std::iter::once(scope.tenant().0)
+            .chain(runs.iter().map(|run| run.0))
+            .map(Value::from)
+            .collect();
+        let places: Vec<String> = (2..=values.len())
+            .map(|place| format!("${place}"))
+            .collect();
         let sql = format!(
             "select r.id, count(*) as n from runs r join runs b on b.conversation_id = r.conversation_id and b.parent_run_id is null
                and (b.status in ('RUNNING', 'WAITING') or b.status = 'QUEUED' and b.queue_no < r.queue_no)
@@ -224,7 +349,9 @@ impl run::Entity {
             places.join(", ")
         );
         let rows = db.query_all_raw(statement(db, &sql, values)).await?;
-        rows.iter().map(|row| Ok((row.try_get_by("id")?, row.try_get_by("n")?))).collect()
+        rows.iter()
+            .map(|row| Ok((row.try_get_by("id")?, row.try_get_by("n")?)))
+            .collect()
     }
 
     /// The newest run of each of these agents that the scope's user asked for, in a conversation that he sees. One statement,
@@ -232,13 +359,23 @@ impl run::Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn newest_of(scope: &Scope, db: &impl ConnectionTrait, agents: &[AgentId]) -> Result<Vec<run::Model>, DbErr> {
+    pub async fn newest_of(
+        scope: &Scope,
+        db: &impl ConnectionTrait,
+        agents: &[AgentId],
+    ) -> Result<Vec<run::Model>, DbErr> {
         if agents.is_empty() {
             return Ok(Vec::new());
         }
         let ids = [scope.tenant().0, scope.user().0];
-        let values: Vec<Value> = ids.into_iter().chain(agents.iter().map(|agent| agent.0)).map(Value::from).collect();
-        let places: Vec<String> = (3..=values.len()).map(|place| format!("${place}")).collect();
+        let values: Vec<Value> = ids
+            .into_iter()
+            .chain(agents.iter().map(|agent| agent.0))
+            .map(Value::from)
+            .collect();
+        let places: Vec<String> = (3..=values.len())
+            .map(|place| format!("${place}"))
+            .collect();
         let sql = format!(
             "select r.* from agents a join runs r on r.id = (
                select n.id from runs n join conversations c on c.id = n.conversation_id and c.owner_id = $2 and c.deleted_at is null
@@ -246,7 +383,10 @@ impl run::Entity {
              where a.tenant_id = $1 and a.id in ({})",
             places.join(", ")
         );
-        <Self as EntityTrait>::find().from_raw_sql(statement(db, &sql, values)).all(db).await
+        <Self as EntityTrait>::find()
+            .from_raw_sql(statement(db, &sql, values))
+            .all(db)
+            .await
     }
 }
 
@@ -254,7 +394,12 @@ impl message::Entity {
     /// The messages of conversations that the scope sees, less answers that did not begin.
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
-        in_seen_conversation(Self::in_tenant(scope), message::Column::ConversationId, scope).filter(message::Column::IsHidden.eq(false))
+        in_seen_conversation(
+            Self::in_tenant(scope),
+            message::Column::ConversationId,
+            scope,
+        )
+        .filter(message::Column::IsHidden.eq(false))
     }
 }
 
@@ -263,6 +408,8 @@ impl tool_call::Entity {
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
         let run = run::Entity::seen(scope).filter(same(run::Column::Id, tool_call::Column::RunId));
-        Self::in_tenant(scope).filter(Expr::exists(run.select_only().column(run::Column::Id).into_query()))
+        Self::in_tenant(scope).filter(Expr::exists(
+            run.select_only().column(run::Column::Id).into_query(),
+        ))
     }
 }

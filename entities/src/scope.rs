@@ -8,8 +8,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::ids::{ApiKeyId, SessionId, TenantId, UserId};
 
 /// What a member is in a tenant. Ordered: OWNER is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+)]
+#[sea_orm(
+    rs_type = "String",
+    db_type = "Text",
+    rename_all = "SCREAMING_SNAKE_CASE"
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
     /// Uses what others made.
@@ -25,7 +42,10 @@ pub enum Role {
 /// One right. A role and a key each give a set of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[expect(missing_docs, reason = "the names say it; the graph documents them for clients")]
+#[expect(
+    missing_docs,
+    reason = "the names say it; the graph documents them for clients"
+)]
 pub enum Permission {
     TenantManage,
     MembersManage,
@@ -89,16 +109,29 @@ impl Permissions {
     #[must_use]
     pub fn of(role: Role) -> Self {
         use Permission::{
-            AgentsEdit, AgentsUse, ApprovalsDecide, ConversationsUse, KnowledgeEdit, KnowledgeRead, PlatformManage, TenantManage, UsageRead,
+            AgentsEdit, AgentsUse, ApprovalsDecide, ConversationsUse, KnowledgeEdit, KnowledgeRead,
+            PlatformManage, TenantManage, UsageRead,
         };
-        let all: Self = Permission::iter().filter(|&permission| permission != PlatformManage).collect();
+        let all: Self = Permission::iter()
+            .filter(|&permission| permission != PlatformManage)
+            .collect();
         match role {
             Role::Owner => all,
             Role::Admin => all.without(TenantManage),
-            Role::Editor => {
-                [AgentsEdit, AgentsUse, KnowledgeEdit, KnowledgeRead, ConversationsUse, ApprovalsDecide, UsageRead].into_iter().collect()
-            }
-            Role::Member => [AgentsUse, KnowledgeRead, ConversationsUse].into_iter().collect(),
+            Role::Editor => [
+                AgentsEdit,
+                AgentsUse,
+                KnowledgeEdit,
+                KnowledgeRead,
+                ConversationsUse,
+                ApprovalsDecide,
+                UsageRead,
+            ]
+            .into_iter()
+            .collect(),
+            Role::Member => [AgentsUse, KnowledgeRead, ConversationsUse]
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -128,7 +161,10 @@ impl<'de> Deserialize<'de> for Permissions {
         if names.iter().any(|name| !name.is_string()) {
             return Err(D::Error::custom("a permission is a name"));
         }
-        Ok(names.into_iter().filter_map(|name| serde_json::from_value(name).ok()).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| serde_json::from_value(name).ok())
+            .collect())
     }
 }
 
@@ -146,8 +182,14 @@ pub enum Access {
 }
 
 /// Who sees a resource besides its owner and those it is shared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, DeriveActiveEnum, Serialize, Deserialize,
+)]
+#[sea_orm(
+    rs_type = "String",
+    db_type = "Text",
+    rename_all = "SCREAMING_SNAKE_CASE"
+)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Visibility {
     /// Nobody.
@@ -184,8 +226,20 @@ pub struct Scope {
 impl Scope {
     /// The rights are the ones in force: a key's are cut to its owner's before.
     #[must_use]
-    pub fn new(tenant: TenantId, user: UserId, role: Role, permissions: Permissions, principal: Principal) -> Self {
-        Self { tenant, user, role, permissions, principal }
+    pub fn new(
+        tenant: TenantId,
+        user: UserId,
+        role: Role,
+        permissions: Permissions,
+        principal: Principal,
+    ) -> Self {
+        Self {
+            tenant,
+            user,
+            role,
+            permissions,
+            principal,
+        }
     }
 
     /// The tenant that all of it is about.
@@ -263,9 +317,17 @@ mod tests {
 
     #[test]
     fn stored_as_names() {
-        let some = Permissions::NONE.with(Permission::AgentsEdit).with(Permission::UsageRead);
+        let some = Permissions::NONE
+            .with(Permission::AgentsEdit)
+            .with(Permission::UsageRead);
         let text = serde_json::to_string(&some).unwrap();
         assert_eq!(text, r#"["AGENTS_EDIT","USAGE_READ"]"#);
-        assert_eq!(serde_json::from_str::<Permissions>(r#"["USAGE_READ","OF_A_LATER_VERSION","AGENTS_EDIT"]"#).unwrap(), some);
+        assert_eq!(
+            serde_json::from_str::<Permissions>(
+                r#"["USAGE_READ","OF_A_LATER_VERSION","AGENTS_EDIT"]"#
+            )
+            .unwrap(),
+            some
+        );
     }
 }

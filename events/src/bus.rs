@@ -58,7 +58,11 @@ struct Note {
 impl Bus {
     /// `None` where there is nobody else: on SQLite.
     pub(crate) fn new(db: &Db, process: Uuid) -> Option<Self> {
-        (db.backend() == Backend::Postgres).then(|| Self { process, waiting: Mutex::default(), bell: Notify::new() })
+        (db.backend() == Backend::Postgres).then(|| Self {
+            process,
+            waiting: Mutex::default(),
+            bell: Notify::new(),
+        })
     }
 
     pub(crate) fn hint(&self, streams: &[Uuid], work: bool, stopped: &[RunId]) {
@@ -97,9 +101,20 @@ pub(crate) async fn send(log: Log) {
             chunks.push(&[]);
         }
         for chunk in chunks {
-            let note = Note { from: bus.process, streams: chunk.to_vec(), work: hints.work, stopped: hints.stopped.iter().take(NAMED).copied().collect() };
-            let Ok(text) = serde_json::to_string(&note) else { continue };
-            let sql = Statement::from_sql_and_values(DbBackend::Postgres, "select pg_notify($1, $2)", [CHANNEL.into(), text.into()]);
+            let note = Note {
+                from: bus.process,
+                streams: chunk.to_vec(),
+                work: hints.work,
+                stopped: hints.stopped.iter().take(NAMED).copied().collect(),
+            };
+            let Ok(text) = serde_json::to_string(&note) else {
+                continue;
+            };
+            let sql = Statement::from_sql_and_values(
+                DbBackend::Postgres,
+                "select pg_notify($1, $2)",
+                [CHANNEL.into(), text.into()],
+            );
             if let Err(error) = log.db().system(SYSTEM).execute_raw(sql).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a hint was lost");
             }
@@ -110,9 +125,13 @@ pub(crate) async fn send(log: Log) {
 
 /// Receives the others' hints; after a break of the connection everything followed is looked at.
 pub(crate) async fn receive(log: Log) {
-    let Some(options) = log.db().postgres_options(SYSTEM) else { return };
+    let Some(options) = log.db().postgres_options(SYSTEM) else {
+        return;
+    };
     let closing = log.closing();
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
     let mut pause = Duration::from_millis(100);
     let mut first = true;
     loop {
@@ -145,12 +164,21 @@ pub(crate) async fn receive(log: Log) {
                 () = closing.cancelled() => return,
                 notification = listener.try_recv() => notification,
             };
-            let Ok(Some(notification)) = notification else { break };
+            let Ok(Some(notification)) = notification else {
+                break;
+            };
             let mut notes = vec![notification];
             while let Some(more) = listener.next_buffered() {
                 notes.push(more);
             }
-            hear(&log, notes.iter().filter_map(|note| serde_json::from_str(note.payload()).ok()).collect()).await;
+            hear(
+                &log,
+                notes
+                    .iter()
+                    .filter_map(|note| serde_json::from_str(note.payload()).ok())
+                    .collect(),
+            )
+            .await;
         }
     }
 }
@@ -162,7 +190,11 @@ async fn hear(log: &Log, notes: Vec<Note>) {
             log.wake_workers();
         }
         note.stopped.into_iter().for_each(|run| log.stopped(run));
-        positions.extend(note.streams.into_iter().filter_map(|stream| Some((stream, log.hub().known_head(stream)?))));
+        positions.extend(
+            note.streams
+                .into_iter()
+                .filter_map(|stream| Some((stream, log.hub().known_head(stream)?))),
+        );
     }
     read_on(log, positions.into_iter().collect()).await;
 }
@@ -192,10 +224,17 @@ async fn catch_up(log: &Log, active: bool) {
         let streams: Vec<Uuid> = chunk.iter().map(|&(stream, _)| stream).collect();
         match read::heads(log.db().reader(SYSTEM), &streams).await {
             Ok(heads) => {
-                let behind = chunk.iter().copied().filter(|(stream, known)| heads.get(stream).is_some_and(|head| head > known)).collect();
+                let behind = chunk
+                    .iter()
+                    .copied()
+                    .filter(|(stream, known)| heads.get(stream).is_some_and(|head| head > known))
+                    .collect();
                 read_on(log, behind).await;
             }
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "failed to compare followed streams"),
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to compare followed streams"
+            ),
         }
     }
 }
@@ -206,16 +245,29 @@ async fn read_on(log: &Log, positions: Vec<(Uuid, i64)>) {
         match read::pages(log.db().reader(SYSTEM), chunk, read::PAGE).await {
             Ok(pages) => {
                 for &(stream, prev_head) in chunk {
-                    let Some(page) = pages.get(&stream) else { continue };
+                    let Some(page) = pages.get(&stream) else {
+                        continue;
+                    };
                     if page.position < page.head {
                         log.hub().wake(stream, page.head);
                     } else if page.head > prev_head {
                         let records = page.records.iter().cloned().map(Arc::new).collect();
-                        log.hub().publish(Batch { stream, prev_head, head: page.head, records }, log.clock().instant());
+                        log.hub().publish(
+                            Batch {
+                                stream,
+                                prev_head,
+                                head: page.head,
+                                records,
+                            },
+                            log.clock().instant(),
+                        );
                     }
                 }
             }
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "failed to read followed streams"),
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to read followed streams"
+            ),
         }
     }
 }

@@ -47,7 +47,15 @@ pub(crate) struct Told {
 impl Command {
     pub(crate) fn new(tx: Tx, clock: SharedClock) -> Self {
         let now = clock.now();
-        Self { tx, clock, now, streams: Vec::new(), changes: Vec::new(), work: false, stopped: Vec::new() }
+        Self {
+            tx,
+            clock,
+            now,
+            streams: Vec::new(),
+            changes: Vec::new(),
+            work: false,
+            stopped: Vec::new(),
+        }
     }
 
     /// The transaction.
@@ -70,7 +78,16 @@ impl Command {
 
     /// Makes a stream, locked by being new.
     pub fn create(&mut self, tenant: TenantId, stream: Uuid) {
-        self.streams.push(Locked { stream, tenant, head: 0, first: 0, fence: 0, raise_fence: false, is_new: true, records: Vec::new() });
+        self.streams.push(Locked {
+            stream,
+            tenant,
+            head: 0,
+            first: 0,
+            fence: 0,
+            raise_fence: false,
+            is_new: true,
+            records: Vec::new(),
+        });
     }
 
     /// Locks a stream's row until the end of the transaction and answers its head; `None` where the tenant has no such stream.
@@ -87,23 +104,52 @@ impl Command {
     /// # Errors
     /// What the database says.
     pub async fn try_lock(&mut self, tenant: TenantId, stream: Uuid) -> Result<Option<i64>, DbErr> {
-        self.locking(tenant, stream, " for update skip locked").await
+        self.locking(tenant, stream, " for update skip locked")
+            .await
     }
 
-    async fn locking(&mut self, tenant: TenantId, stream: Uuid, how: &str) -> Result<Option<i64>, DbErr> {
+    async fn locking(
+        &mut self,
+        tenant: TenantId,
+        stream: Uuid,
+        how: &str,
+    ) -> Result<Option<i64>, DbErr> {
         if let Some(locked) = self.streams.iter().find(|locked| locked.stream == stream) {
             return Ok((locked.tenant == tenant).then_some(locked.head));
         }
         let (backend, sql) = match self.tx.backend() {
-            Backend::Postgres => (DbBackend::Postgres, format!("select head, fence from streams where id = $1 and tenant_id = $2{how}")),
-            Backend::Sqlite => (DbBackend::Sqlite, "select head, fence from streams where id = ? and tenant_id = ?".to_owned()),
+            Backend::Postgres => (
+                DbBackend::Postgres,
+                format!("select head, fence from streams where id = $1 and tenant_id = $2{how}"),
+            ),
+            Backend::Sqlite => (
+                DbBackend::Sqlite,
+                "select head, fence from streams where id = ? and tenant_id = ?".to_owned(),
+            ),
         };
-        let Some(row) = self.tx.query_one_raw(Statement::from_sql_and_values(backend, sql, [stream.into(), tenant.into()])).await? else {
+        let Some(row) = self
+            .tx
+            .query_one_raw(Statement::from_sql_and_values(
+                backend,
+                sql,
+                [stream.into(), tenant.into()],
+            ))
+            .await?
+        else {
             return Ok(None);
         };
         let head = row.try_get_by("head")?;
         let fence = row.try_get_by("fence")?;
-        self.streams.push(Locked { stream, tenant, head, first: head, fence, raise_fence: false, is_new: false, records: Vec::new() });
+        self.streams.push(Locked {
+            stream,
+            tenant,
+            head,
+            first: head,
+            fence,
+            raise_fence: false,
+            is_new: false,
+            records: Vec::new(),
+        });
         Ok(Some(head))
     }
 
@@ -113,7 +159,11 @@ impl Command {
     /// Where the stream is not locked: a fault of the caller's.
     #[must_use]
     pub fn head(&self, stream: Uuid) -> i64 {
-        self.streams.iter().find(|locked| locked.stream == stream).expect("the stream is locked").head
+        self.streams
+            .iter()
+            .find(|locked| locked.stream == stream)
+            .expect("the stream is locked")
+            .head
     }
 
     /// The fence of a locked stream as it will be after this command.
@@ -122,7 +172,11 @@ impl Command {
     /// As [`Command::head`].
     #[must_use]
     pub fn fence(&self, stream: Uuid) -> i64 {
-        let locked = self.streams.iter().find(|locked| locked.stream == stream).expect("the stream is locked");
+        let locked = self
+            .streams
+            .iter()
+            .find(|locked| locked.stream == stream)
+            .expect("the stream is locked");
         locked.fence + i64::from(locked.raise_fence)
     }
 
@@ -132,7 +186,11 @@ impl Command {
     /// As [`Command::head`].
     pub fn append(&mut self, stream: Uuid, run: Option<(RunId, i32)>, draft: Draft) -> i64 {
         let now = self.now;
-        let locked = self.streams.iter_mut().find(|locked| locked.stream == stream).expect("the stream is locked");
+        let locked = self
+            .streams
+            .iter_mut()
+            .find(|locked| locked.stream == stream)
+            .expect("the stream is locked");
         locked.head += 1;
         locked.records.push(Record {
             tenant: locked.tenant,
@@ -155,18 +213,44 @@ impl Command {
     /// # Panics
     /// As [`Command::head`].
     pub fn raise_fence(&mut self, stream: Uuid) {
-        self.streams.iter_mut().find(|locked| locked.stream == stream).expect("the stream is locked").raise_fence = true;
+        self.streams
+            .iter_mut()
+            .find(|locked| locked.stream == stream)
+            .expect("the stream is locked")
+            .raise_fence = true;
     }
 
     /// Says for the tenant's `changes` that a resource changed. `audience`: who could see it before and after.
-    pub fn changed(&mut self, scope: &Scope, kind: ResourceKind, id: Uuid, action: ChangeAction, audience: serde_json::Value) {
+    pub fn changed(
+        &mut self,
+        scope: &Scope,
+        kind: ResourceKind,
+        id: Uuid,
+        action: ChangeAction,
+        audience: serde_json::Value,
+    ) {
         self.changed_in(scope.tenant(), kind, id, action, audience);
     }
 
     /// The same where the server itself acts.
-    pub fn changed_in(&mut self, tenant: TenantId, kind: ResourceKind, id: Uuid, action: ChangeAction, audience: serde_json::Value) {
+    pub fn changed_in(
+        &mut self,
+        tenant: TenantId,
+        kind: ResourceKind,
+        id: Uuid,
+        action: ChangeAction,
+        audience: serde_json::Value,
+    ) {
         let at = self.now;
-        self.changes.push(change::Model { id: 0, tenant_id: tenant, kind, resource_id: id, action, audience, at });
+        self.changes.push(change::Model {
+            id: 0,
+            tenant_id: tenant,
+            kind,
+            resource_id: id,
+            action,
+            audience,
+            at,
+        });
     }
 
     /// Wakes those who carry runs once it is true.
@@ -181,7 +265,10 @@ impl Command {
 
     pub(crate) async fn undo(self) {
         if let Err(error) = self.tx.rollback().await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "failed to undo a command; the server does");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to undo a command; the server does"
+            );
         }
     }
 
@@ -200,13 +287,21 @@ impl Command {
                 records: locked.records.into_iter().map(Arc::new).collect(),
             })
             .collect();
-        Ok(Told { batches, work: self.work, stopped: self.stopped })
+        Ok(Told {
+            batches,
+            work: self.work,
+            stopped: self.stopped,
+        })
     }
 }
 
 async fn write(tx: &Tx, streams: &[Locked]) -> Result<(), DbErr> {
     let postgres = tx.backend() == Backend::Postgres;
-    let backend = if postgres { DbBackend::Postgres } else { DbBackend::Sqlite };
+    let backend = if postgres {
+        DbBackend::Postgres
+    } else {
+        DbBackend::Sqlite
+    };
     for locked in streams {
         let fence = locked.fence + i64::from(locked.raise_fence);
         if locked.is_new {
@@ -215,12 +310,23 @@ async fn write(tx: &Tx, streams: &[Locked]) -> Result<(), DbErr> {
             } else {
                 "insert into streams (id, tenant_id, head, floor, fence) values (?, ?, ?, 0, ?)"
             };
-            let values = [locked.stream.into(), locked.tenant.into(), locked.head.into(), fence.into()];
-            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            let values = [
+                locked.stream.into(),
+                locked.tenant.into(),
+                locked.head.into(),
+                fence.into(),
+            ];
+            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values))
+                .await?;
         } else if locked.head != locked.first || locked.raise_fence {
-            let sql = if postgres { "update streams set head = $1, fence = $2 where id = $3" } else { "update streams set head = ?, fence = ? where id = ?" };
+            let sql = if postgres {
+                "update streams set head = $1, fence = $2 where id = $3"
+            } else {
+                "update streams set head = ?, fence = ? where id = ?"
+            };
             let values = [locked.head.into(), fence.into(), locked.stream.into()];
-            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values))
+                .await?;
         }
     }
     let records: Vec<&Record> = streams.iter().flat_map(|locked| &locked.records).collect();
@@ -230,9 +336,15 @@ async fn write(tx: &Tx, streams: &[Locked]) -> Result<(), DbErr> {
 /// Inserts records in statements of few shapes.
 pub(crate) async fn insert(tx: &Tx, table: &str, records: &[&Record]) -> Result<(), DbErr> {
     let postgres = tx.backend() == Backend::Postgres;
-    let backend = if postgres { DbBackend::Postgres } else { DbBackend::Sqlite };
+    let backend = if postgres {
+        DbBackend::Postgres
+    } else {
+        DbBackend::Sqlite
+    };
     for chunk in shapes(records) {
-        let mut sql = format!("insert into {table} (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload) values ");
+        let mut sql = format!(
+            "insert into {table} (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload) values "
+        );
         let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 10);
         for (i, record) in chunk.iter().enumerate() {
             if i > 0 {
@@ -252,7 +364,8 @@ pub(crate) async fn insert(tx: &Tx, table: &str, records: &[&Record]) -> Result<
                 record.payload.encode().into(),
             ]);
         }
-        tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        tx.execute_raw(Statement::from_sql_and_values(backend, sql, values))
+            .await?;
     }
     Ok(())
 }

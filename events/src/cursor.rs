@@ -45,7 +45,11 @@ impl Cursor {
     /// # Errors
     /// [`CursorError::Invalid`] where it is not of that form.
     pub fn decode(text: &str) -> Result<Self, CursorError> {
-        let bytes: [u8; 41] = BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(CursorError::Invalid)?;
+        let bytes: [u8; 41] = BASE64
+            .decode(text)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(CursorError::Invalid)?;
         let (head, rest) = bytes.split_at(17);
         let (stream, seq) = rest.split_at(16);
         let seq = i64::from_be_bytes(seq.try_into().map_err(|_| CursorError::Invalid)?);
@@ -66,9 +70,20 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        let cursor = Cursor { generation: Uuid::from_u128(1), stream: Uuid::from_u128(2), seq: 77 };
+        let cursor = Cursor {
+            generation: Uuid::from_u128(1),
+            stream: Uuid::from_u128(2),
+            seq: 77,
+        };
         assert_eq!(Cursor::decode(&cursor.encode()), Ok(cursor));
-        for text in ["", "x", "AAAA", &cursor.encode()[1..], &cursor.encode().replace('A', "!"), &"A".repeat(55)] {
+        for text in [
+            "",
+            "x",
+            "AAAA",
+            &cursor.encode()[1..],
+            &cursor.encode().replace('A', "!"),
+            &"A".repeat(55),
+        ] {
             assert_eq!(Cursor::decode(text), Err(CursorError::Invalid), "{text}");
         }
     }

@@ -32,10 +32,16 @@ pub(crate) async fn run(log: Log) {
             () = tokio::time::sleep(EVERY) => {}
         }
         if let Err(error) = fold(log.db(), log.folding()).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to fold the log");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to fold the log"
+            );
         }
         if let Err(error) = log.db().checkpoint().await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "failed to move the write-ahead log");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to move the write-ahead log"
+            );
         }
     }
 }
@@ -47,12 +53,20 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
     if db.backend() == Backend::Postgres {
         return Ok(());
     }
-    let _turn = one.acquire().await.map_err(|_| DbErr::Custom("the log is closed".into()))?;
+    let _turn = one
+        .acquire()
+        .await
+        .map_err(|_| DbErr::Custom("the log is closed".into()))?;
     loop {
         // Rows of the tail never change, and nobody else removes them: the slow part needs no lock.
         let sql = format!("select * from event_tail order by id limit {CHUNK}");
-        let rows = db.reader(SYSTEM).query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let rows = db
+            .reader(SYSTEM)
+            .query_all_raw(Statement::from_string(DbBackend::Sqlite, sql))
+            .await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
         let last: i64 = last.try_get_by("id")?;
         let mut streams: HashMap<Uuid, Vec<(Record, Originals)>> = HashMap::new();
         for row in &rows {
@@ -62,7 +76,9 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
         let folded: Vec<(Record, Originals)> = streams.into_values().flatten().collect();
         let tx = db.begin_deltas().await?;
         for chunk in shapes(&folded) {
-            let mut sql = String::from("insert into events (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload, originals) values ");
+            let mut sql = String::from(
+                "insert into events (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload, originals) values ",
+            );
             let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 11);
             for (i, (record, originals)) in chunk.iter().enumerate() {
                 if i > 0 {
@@ -83,13 +99,25 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
                     (originals.0.len() > 1).then(|| originals.encode()).into(),
                 ]);
             }
-            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await?;
+            tx.execute_raw(Statement::from_sql_and_values(
+                DbBackend::Sqlite,
+                sql,
+                values,
+            ))
+            .await?;
         }
-        let delete = Statement::from_sql_and_values(DbBackend::Sqlite, "delete from event_tail where id <= ?", [last.into()]);
+        let delete = Statement::from_sql_and_values(
+            DbBackend::Sqlite,
+            "delete from event_tail where id <= ?",
+            [last.into()],
+        );
         let gone = tx.execute_raw(delete).await?.rows_affected();
         if gone != rows.len() as u64 {
             tx.rollback().await?;
-            return Err(DbErr::Custom(format!("{} rows of the tail were read and {gone} are there", rows.len())));
+            return Err(DbErr::Custom(format!(
+                "{} rows of the tail were read and {gone} are there",
+                rows.len()
+            )));
         }
         tx.commit().await?;
         if (rows.len() as u64) < CHUNK {
@@ -101,7 +129,13 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
 /// Joins only what has consecutive numbers: a record that stood between two pieces would otherwise come before the first of
 /// them, and whoever stopped at it would never get that piece.
 fn add(stream: &mut Vec<(Record, Originals)>, record: Record) {
-    let length = |record: &Record| if let Payload::Delta(delta) = &record.payload { delta.text().len() } else { 0 };
+    let length = |record: &Record| {
+        if let Payload::Delta(delta) = &record.payload {
+            delta.text().len()
+        } else {
+            0
+        }
+    };
     let seq = record.seq;
     let record = match stream.last_mut() {
         Some((last, originals)) if last.seq + 1 == seq => match last.join(record) {

@@ -50,7 +50,17 @@ impl Follow {
     pub(crate) fn new(log: Log, stream: Uuid, after: i64) -> Self {
         let channel = log.hub().channel(stream);
         let heads = channel.heads();
-        Self { log, channel, heads, stream, position: after, head: 0, ahead: 0, ready: VecDeque::new(), begun: false }
+        Self {
+            log,
+            channel,
+            heads,
+            stream,
+            position: after,
+            head: 0,
+            ahead: 0,
+            ready: VecDeque::new(),
+            begun: false,
+        }
     }
 
     /// The next record after the position, waiting for it where there is none yet. Dropping the future loses nothing.
@@ -88,18 +98,25 @@ impl Follow {
     /// Reads a page; where it was behind for long, pieces of a text are joined.
     async fn read(&mut self) -> Result<(), FollowError> {
         let db = self.log.db().reader(SystemScope::of("following a stream"));
-        let page = read::page(db, self.stream, self.position).await?.ok_or(FollowError::Gone)?;
+        let page = read::page(db, self.stream, self.position)
+            .await?
+            .ok_or(FollowError::Gone)?;
         if self.position < page.floor || self.position > page.head {
             return Err(FollowError::Expired);
         }
         self.begun = true;
         self.position = page.position;
         self.head = page.head;
-        self.ahead = if page.position == page.head { (*self.heads.borrow()).max(page.head) } else { 0 };
+        self.ahead = if page.position == page.head {
+            (*self.heads.borrow()).max(page.head)
+        } else {
+            0
+        };
         if page.position == page.head {
             self.channel.begin(page.head);
         }
-        self.ready.extend(joined(page.records).into_iter().map(Arc::new));
+        self.ready
+            .extend(joined(page.records).into_iter().map(Arc::new));
         Ok(())
     }
 }

@@ -27,18 +27,36 @@ pub(crate) async fn begin(db: &Db, clock: &SharedClock) -> Result<State, LogErro
     };
     let tx = db.begin().await?;
     // Locked: replicas that start together after a failover must agree.
-    let Some(row) = meta::Entity::anywhere(SYSTEM).lock_exclusive().one(&*tx).await? else {
+    let Some(row) = meta::Entity::anywhere(SYSTEM)
+        .lock_exclusive()
+        .one(&*tx)
+        .await?
+    else {
         let boot_id = boot_id.unwrap_or_default();
-        let row = meta::Model { one: 1, installation_id: clock.uuid(), generation: clock.uuid(), boot_id, clean_stop: false };
-        let state = State { installation: row.installation_id, generation: row.generation };
+        let row = meta::Model {
+            one: 1,
+            installation_id: clock.uuid(),
+            generation: clock.uuid(),
+            boot_id,
+            clean_stop: false,
+        };
+        let state = State {
+            installation: row.installation_id,
+            generation: row.generation,
+        };
         match meta::Entity::add(&*tx, row).await {
             Ok(()) => tx.commit().await?,
             // A replica that starts at the same time was first.
             Err(_) => {
                 tx.rollback().await?;
-                let row = meta::Entity::anywhere(SYSTEM).one(db.reader(SYSTEM)).await?;
+                let row = meta::Entity::anywhere(SYSTEM)
+                    .one(db.reader(SYSTEM))
+                    .await?;
                 let row = row.ok_or_else(|| DbErr::RecordNotFound("meta".into()))?;
-                return Ok(State { installation: row.installation_id, generation: row.generation });
+                return Ok(State {
+                    installation: row.installation_id,
+                    generation: row.generation,
+                });
             }
         }
         return Ok(state);
@@ -49,7 +67,10 @@ pub(crate) async fn begin(db: &Db, clock: &SharedClock) -> Result<State, LogErro
         Backend::Sqlite => !row.clean_stop && row.boot_id != boot_id,
         Backend::Postgres => !row.boot_id.is_empty() && row.boot_id != boot_id,
     };
-    let state = State { installation: row.installation_id, generation: if lost { clock.uuid() } else { row.generation } };
+    let state = State {
+        installation: row.installation_id,
+        generation: if lost { clock.uuid() } else { row.generation },
+    };
     let mut row = row.into_active_model();
     row.generation = Set(state.generation);
     row.boot_id = Set(boot_id);
@@ -84,7 +105,11 @@ async fn boot_id(clock: &SharedClock) -> String {
 async fn durable(db: &Db) -> Result<(), LogError> {
     let row = db.system(SYSTEM).query_one_raw(sql("show fsync")).await?;
     let fsync: Option<String> = row.and_then(|row| row.try_get_by(0).ok());
-    if fsync.as_deref() == Some("off") { Err(LogError::NotDurable) } else { Ok(()) }
+    if fsync.as_deref() == Some("off") {
+        Err(LogError::NotDurable)
+    } else {
+        Ok(())
+    }
 }
 
 /// The cluster and its timeline: a failover or a restore to a point in time begins another one.

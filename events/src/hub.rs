@@ -72,7 +72,11 @@ impl Hub {
         if channels.len() > 64 && channels.len().is_power_of_two() {
             channels.retain(|_, channel| channel.strong_count() > 0);
         }
-        let channel = Arc::new(Channel { stream, ring: Mutex::default(), head: watch::Sender::new(0) });
+        let channel = Arc::new(Channel {
+            stream,
+            ring: Mutex::default(),
+            head: watch::Sender::new(0),
+        });
         channels.insert(stream, Arc::downgrade(&channel));
         channel
     }
@@ -88,7 +92,10 @@ impl Hub {
 
     /// Everything that is followed, with the number up to which it was heard of; `active`: only what had events lately.
     pub(crate) fn known(&self, now: BootInstant, active: bool) -> Vec<(Uuid, i64)> {
-        let channels: Vec<_> = lock(&self.channels).values().filter_map(Weak::upgrade).collect();
+        let channels: Vec<_> = lock(&self.channels)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
         channels
             .iter()
             .filter_map(|channel| {
@@ -102,7 +109,9 @@ impl Hub {
 
     /// Hands a batch to those who follow its stream.
     pub(crate) fn publish(&self, batch: Batch, now: BootInstant) {
-        let Some(channel) = self.followed(batch.stream) else { return };
+        let Some(channel) = self.followed(batch.stream) else {
+            return;
+        };
         {
             let mut ring = lock(&channel.ring);
             ring.last = Some(now);
@@ -115,15 +124,31 @@ impl Hub {
                 }
             }
             if batch.prev_head != ring.head || !ring.known {
-                let begin = if !ring.known || batch.prev_head > ring.head { batch.prev_head } else { batch.head };
-                *ring = Ring { known: true, after: begin, head: begin, last: ring.last, ..Ring::default() };
+                let begin = if !ring.known || batch.prev_head > ring.head {
+                    batch.prev_head
+                } else {
+                    batch.head
+                };
+                *ring = Ring {
+                    known: true,
+                    after: begin,
+                    head: begin,
+                    last: ring.last,
+                    ..Ring::default()
+                };
             }
             if batch.prev_head == ring.head {
-                ring.bytes += batch.records.iter().map(|record| record.payload.size()).sum::<usize>();
+                ring.bytes += batch
+                    .records
+                    .iter()
+                    .map(|record| record.payload.size())
+                    .sum::<usize>();
                 ring.records.extend(batch.records);
                 ring.head = batch.head;
                 while ring.records.len() > RING || ring.bytes > RING_BYTES {
-                    let Some(first) = ring.records.pop_front() else { break };
+                    let Some(first) = ring.records.pop_front() else {
+                        break;
+                    };
                     ring.bytes -= first.payload.size();
                     ring.after = first.seq;
                 }
@@ -167,7 +192,9 @@ impl Channel {
         if !ring.known || position < ring.after || position > ring.head {
             return None;
         }
-        let from = ring.records.partition_point(|record| record.seq <= position);
+        let from = ring
+            .records
+            .partition_point(|record| record.seq <= position);
         Some((ring.records.range(from..).cloned().collect(), ring.head))
     }
 
@@ -175,7 +202,13 @@ impl Channel {
     pub(crate) fn begin(&self, position: i64) {
         let mut ring = lock(&self.ring);
         if position > ring.head || !ring.known {
-            *ring = Ring { known: true, after: position, head: position, last: ring.last, ..Ring::default() };
+            *ring = Ring {
+                known: true,
+                after: position,
+                head: position,
+                last: ring.last,
+                ..Ring::default()
+            };
         }
         drop(ring);
         // Others may wait for what this reader found: the hint that would have told them comes too late now.
@@ -210,11 +243,18 @@ mod tests {
                 })
             })
             .collect();
-        Batch { stream, prev_head, head, records }
+        Batch {
+            stream,
+            prev_head,
+            head,
+            records,
+        }
     }
 
     fn seqs(channel: &Channel, position: i64) -> Option<Vec<i64>> {
-        channel.since(position).map(|(records, _)| records.iter().map(|record| record.seq).collect())
+        channel
+            .since(position)
+            .map(|(records, _)| records.iter().map(|record| record.seq).collect())
     }
 
     #[test]

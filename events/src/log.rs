@@ -36,7 +36,9 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { min_gap: Duration::from_millis(10) }
+        Self {
+            min_gap: Duration::from_millis(10),
+        }
     }
 }
 
@@ -44,7 +46,9 @@ impl Default for LogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The server would lose what it said was safe.
-    #[error("the PostgreSQL server runs with fsync = off and would lose data in a crash; turn it on")]
+    #[error(
+        "the PostgreSQL server runs with fsync = off and would lose data in a crash; turn it on"
+    )]
     NotDurable,
     /// It could not be read or written.
     #[error("failed to read the state of the log")]
@@ -87,7 +91,12 @@ impl Log {
     ///
     /// # Errors
     /// See [`LogError`].
-    pub async fn start(db: Db, clock: SharedClock, tasks: Tasks, options: LogOptions) -> Result<Self, LogError> {
+    pub async fn start(
+        db: Db,
+        clock: SharedClock,
+        tasks: Tasks,
+        options: LogOptions,
+    ) -> Result<Self, LogError> {
         let state = generation::begin(&db, &clock).await?;
         fold::fold(&db, &Semaphore::new(1)).await?;
         let process = clock.uuid();
@@ -154,12 +163,14 @@ impl Log {
             // Longer than the server lets its statements take: the connection is dead, whatever the operating system believes.
             let Ok(done) = tokio::time::timeout(DEAD, done).await else {
                 let silence = std::io::Error::from(std::io::ErrorKind::TimedOut);
-                let silence = sea_orm::RuntimeErr::SqlxError(Arc::new(sea_orm::sqlx::Error::Io(silence)));
+                let silence =
+                    sea_orm::RuntimeErr::SqlxError(Arc::new(sea_orm::sqlx::Error::Io(silence)));
                 return Err(CommandError::Database(DbErr::Conn(silence)).into());
             };
             done
         });
-        task.await.unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
+        task.await
+            .unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
     }
 
     fn tell(&self, told: Told) {
@@ -196,14 +207,25 @@ impl Log {
 
     /// Opens the line of a run's worker, which holds `attempt` of it. `fence` and `head` are the stream's as of the claim.
     #[must_use]
-    pub fn open(&self, tenant: TenantId, stream: Uuid, run: (RunId, i32), fence: i64, head: i64) -> RunLog {
+    pub fn open(
+        &self,
+        tenant: TenantId,
+        stream: Uuid,
+        run: (RunId, i32),
+        fence: i64,
+        head: i64,
+    ) -> RunLog {
         RunLog::open(self.clone(), tenant, stream, run, fence, head)
     }
 
     /// The cursor after `seq` of a stream.
     #[must_use]
     pub fn cursor(&self, stream: Uuid, seq: i64) -> Cursor {
-        Cursor { generation: self.generation(), stream, seq }
+        Cursor {
+            generation: self.generation(),
+            stream,
+            seq,
+        }
     }
 
     /// The number that a cursor of `stream` stands at.
@@ -222,14 +244,27 @@ impl Log {
     }
 
     fn generation(&self) -> Uuid {
-        *self.0.generation.read().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .0
+            .generation
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks whether the server behind is still the one of before: a failover may have happened under a living process.
     pub(crate) async fn look_at_generation(&self) {
         match generation::begin(&self.0.db, &self.0.clock).await {
-            Ok(state) => *self.0.generation.write().unwrap_or_else(PoisonError::into_inner) = state.generation,
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "failed to look at the generation of the log"),
+            Ok(state) => {
+                *self
+                    .0
+                    .generation
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = state.generation
+            }
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to look at the generation of the log"
+            ),
         }
     }
 
@@ -245,7 +280,9 @@ impl Log {
 
     /// Says that there may be a run to claim.
     pub fn wake_workers(&self) {
-        self.0.work.send_modify(|count| *count = count.wrapping_add(1));
+        self.0
+            .work
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The runs whose workers are told to stop. A hint: fences and leases are what holds.
@@ -294,7 +331,13 @@ impl Log {
     /// What the database says; the next start is then an unclean one.
     pub async fn close(&self) -> Result<(), DbErr> {
         self.0.closing.cancel();
-        let writing = std::mem::take(&mut *self.0.writing.lock().unwrap_or_else(PoisonError::into_inner));
+        let writing = std::mem::take(
+            &mut *self
+                .0
+                .writing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         for task in writing {
             // One that panicked has been logged, and writes nothing more either.
             drop(task.await);

@@ -34,7 +34,11 @@ pub type Positions<'a> = &'a [(Uuid, i64)];
 ///
 /// # Errors
 /// What the database says.
-pub async fn page(db: &impl ConnectionTrait, stream: Uuid, after: i64) -> Result<Option<Page>, DbErr> {
+pub async fn page(
+    db: &impl ConnectionTrait,
+    stream: Uuid,
+    after: i64,
+) -> Result<Option<Page>, DbErr> {
     let pages = pages(db, &[(stream, after)], PAGE).await?;
     Ok(pages.into_iter().next().map(|(_, page)| page))
 }
@@ -43,7 +47,11 @@ pub async fn page(db: &impl ConnectionTrait, stream: Uuid, after: i64) -> Result
 ///
 /// # Errors
 /// What the database says.
-pub async fn pages(db: &impl ConnectionTrait, positions: Positions<'_>, limit: i64) -> Result<HashMap<Uuid, Page>, DbErr> {
+pub async fn pages(
+    db: &impl ConnectionTrait,
+    positions: Positions<'_>,
+    limit: i64,
+) -> Result<HashMap<Uuid, Page>, DbErr> {
     if positions.is_empty() {
         return Ok(HashMap::new());
     }
@@ -54,7 +62,11 @@ pub async fn pages(db: &impl ConnectionTrait, positions: Positions<'_>, limit: i
     for (i, &(stream, after)) in positions.iter().enumerate() {
         let comma = if i > 0 { ", " } else { "" };
         if backend == DbBackend::Postgres {
-            sql.push_str(&format!("{comma}(${}::uuid, ${}::bigint)", i * 2 + 1, i * 2 + 2));
+            sql.push_str(&format!(
+                "{comma}(${}::uuid, ${}::bigint)",
+                i * 2 + 1,
+                i * 2 + 2
+            ));
         } else {
             sql.push_str(&format!("{comma}(?, ?)"));
         }
@@ -68,7 +80,11 @@ pub async fn pages(db: &impl ConnectionTrait, positions: Positions<'_>, limit: i
         ));
     } else {
         // The tail has no index: it holds about a second, and is gone through once whatever the number of streams.
-        let own = if positions.len() == 1 { format!("limit {limit}") } else { String::new() };
+        let own = if positions.len() == 1 {
+            format!("limit {limit}")
+        } else {
+            String::new()
+        };
         sql.push_str(&format!(
             "), r as (
                select {COLUMNS}, originals from f join events on stream_id = f.stream and seq > f.pos
@@ -79,15 +95,23 @@ pub async fn pages(db: &impl ConnectionTrait, positions: Positions<'_>, limit: i
              order by s.id, r.seq"
         ));
     }
-    let rows = db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+    let rows = db
+        .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
     let after: HashMap<Uuid, i64> = positions.iter().copied().collect();
     let mut found: HashMap<Uuid, Page> = HashMap::new();
     for row in rows {
         let stream: Uuid = row.try_get_by("id")?;
         let head = row.try_get_by("head")?;
-        let page = found.entry(stream).or_insert(Page { floor: row.try_get_by("floor")?, head, records: Vec::new(), position: head });
+        let page = found.entry(stream).or_insert(Page {
+            floor: row.try_get_by("floor")?,
+            head,
+            records: Vec::new(),
+            position: head,
+        });
         if row.try_get_by::<Option<i64>, _>("seq")?.is_some() {
-            page.records.push(record(&row, after.get(&stream).copied().unwrap_or(0))?);
+            page.records
+                .push(record(&row, after.get(&stream).copied().unwrap_or(0))?);
         }
     }
     for page in found.values_mut() {
@@ -104,22 +128,41 @@ pub async fn pages(db: &impl ConnectionTrait, positions: Positions<'_>, limit: i
 ///
 /// # Errors
 /// What the database says.
-pub async fn heads(db: &impl ConnectionTrait, streams: &[Uuid]) -> Result<HashMap<Uuid, i64>, DbErr> {
+pub async fn heads(
+    db: &impl ConnectionTrait,
+    streams: &[Uuid],
+) -> Result<HashMap<Uuid, i64>, DbErr> {
     if streams.is_empty() {
         return Ok(HashMap::new());
     }
     let backend = db.get_database_backend();
-    let places: Vec<String> = (1..=streams.len()).map(|i| if backend == DbBackend::Postgres { format!("${i}") } else { "?".into() }).collect();
-    let sql = format!("select id, head from streams where id in ({})", places.join(", "));
+    let places: Vec<String> = (1..=streams.len())
+        .map(|i| {
+            if backend == DbBackend::Postgres {
+                format!("${i}")
+            } else {
+                "?".into()
+            }
+        })
+        .collect();
+    let sql = format!(
+        "select id, head from streams where id in ({})",
+        places.join(", ")
+    );
     let values: Vec<Value> = streams.iter().map(|&id| id.into()).collect();
-    let rows = db.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
-    rows.iter().map(|row| Ok((row.try_get_by("id")?, row.try_get_by("head")?))).collect()
+    let rows = db
+        .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get_by("id")?, row.try_get_by("head")?)))
+        .collect()
 }
 
 /// A row of `events` or `event_tail`, cut to what came after `after`.
 pub(crate) fn record(row: &QueryResult, after: i64) -> Result<Record, DbErr> {
     let kind = Kind(row.try_get_by("kind")?);
-    let payload = Payload::decode(kind, row.try_get_by("payload")?).ok_or_else(|| DbErr::Type(format!("a payload of kind {} that cannot be read", kind.0)))?;
+    let payload = Payload::decode(kind, row.try_get_by("payload")?)
+        .ok_or_else(|| DbErr::Type(format!("a payload of kind {} that cannot be read", kind.0)))?;
     let mut record = Record {
         tenant: TenantId(row.try_get_by("tenant_id")?),
         stream: row.try_get_by("stream_id")?,
@@ -132,8 +175,12 @@ pub(crate) fn record(row: &QueryResult, after: i64) -> Result<Record, DbErr> {
         kind,
         payload,
     };
-    if let (Payload::Delta(delta), Ok(Some(originals))) = (&mut record.payload, row.try_get_by::<Option<Vec<u8>>, _>("originals")) {
-        let originals = Originals::decode(&originals).ok_or_else(|| DbErr::Type("the numbers of a joined record cannot be read".into()))?;
+    if let (Payload::Delta(delta), Ok(Some(originals))) = (
+        &mut record.payload,
+        row.try_get_by::<Option<Vec<u8>>, _>("originals"),
+    ) {
+        let originals = Originals::decode(&originals)
+            .ok_or_else(|| DbErr::Type("the numbers of a joined record cannot be read".into()))?;
         originals.cut(delta, after);
     }
     Ok(record)

@@ -55,7 +55,13 @@ impl Delta {
     /// A piece of the text of part `part` of `of`, which stands after `offset` UTF-16 code units of it.
     #[must_use]
     pub fn new(of: Uuid, part: u32, offset: u32, text: String) -> Self {
-        Self { of, part, offset, units: utf16_len(&text), text }
+        Self {
+            of,
+            part,
+            offset,
+            units: utf16_len(&text),
+            text,
+        }
     }
 
     /// The piece.
@@ -97,7 +103,12 @@ impl Delta {
         let (part, rest) = rest.split_first_chunk::<4>()?;
         let (offset, text) = rest.split_first_chunk::<4>()?;
         let text = String::from_utf8(text.to_vec()).ok()?;
-        Some(Self::new(Uuid::from_bytes(*of), u32::from_be_bytes(*part), u32::from_be_bytes(*offset), text))
+        Some(Self::new(
+            Uuid::from_bytes(*of),
+            u32::from_be_bytes(*part),
+            u32::from_be_bytes(*offset),
+            text,
+        ))
     }
 }
 
@@ -129,7 +140,11 @@ impl Payload {
 
     /// `None`: no payload of this kind, as after damage, or one that a later version wrote.
     pub(crate) fn decode(kind: Kind, bytes: Vec<u8>) -> Option<Self> {
-        if kind.is_delta() { Delta::decode(&bytes).map(Self::Delta) } else { Some(Self::Whole(bytes.into())) }
+        if kind.is_delta() {
+            Delta::decode(&bytes).map(Self::Delta)
+        } else {
+            Some(Self::Whole(bytes.into()))
+        }
     }
 }
 
@@ -245,7 +260,12 @@ impl Originals {
 
     /// Takes off the text that was said up to `after`.
     pub(crate) fn cut(&self, delta: &mut Delta, after: i64) {
-        let said = self.0.iter().take_while(|(seq, _)| *seq <= after).last().map_or(0, |&(_, end)| end);
+        let said = self
+            .0
+            .iter()
+            .take_while(|(seq, _)| *seq <= after)
+            .last()
+            .map_or(0, |&(_, end)| end);
         if said > 0 && delta.text.is_char_boundary(said) {
             let before = utf16_len(&delta.text[..said]);
             delta.offset += before;
@@ -297,16 +317,29 @@ mod tests {
 
     #[test]
     fn a_delta_survives_its_bytes() {
-        let Payload::Delta(delta) = piece(1, 7, "größe 翻译 😀").payload else { unreachable!() };
+        let Payload::Delta(delta) = piece(1, 7, "größe 翻译 😀").payload else {
+            unreachable!()
+        };
         assert_eq!(Delta::decode(&delta.encode()), Some(delta));
         assert_eq!(Delta::decode(&[0; 23]), None);
     }
 
     #[test]
     fn only_what_goes_on_is_joined() {
-        let all = joined(vec![piece(1, 0, "a😀"), piece(2, 3, "b"), piece(5, 9, "c"), piece(6, 10, "d")]);
+        let all = joined(vec![
+            piece(1, 0, "a😀"),
+            piece(2, 3, "b"),
+            piece(5, 9, "c"),
+            piece(6, 10, "d"),
+        ]);
         let texts: Vec<_> = all.iter().map(|r| (r.seq, r.payload.clone())).collect();
-        assert_eq!(texts, [(2, piece(0, 0, "a😀b").payload), (6, piece(0, 9, "cd").payload)]);
+        assert_eq!(
+            texts,
+            [
+                (2, piece(0, 0, "a😀b").payload),
+                (6, piece(0, 9, "cd").payload)
+            ]
+        );
     }
 
     #[test]
@@ -314,10 +347,22 @@ mod tests {
         let originals = Originals(vec![(3, 2), (9, 6), (300, 7)]);
         let originals = Originals::decode(&originals.encode()).unwrap();
         let text = "ab😀c";
-        for (after, offset, rest) in [(0, 5, "ab😀c"), (2, 5, "ab😀c"), (3, 7, "😀c"), (8, 7, "😀c"), (9, 9, "c"), (299, 9, "c"), (300, 10, "")] {
+        for (after, offset, rest) in [
+            (0, 5, "ab😀c"),
+            (2, 5, "ab😀c"),
+            (3, 7, "😀c"),
+            (8, 7, "😀c"),
+            (9, 9, "c"),
+            (299, 9, "c"),
+            (300, 10, ""),
+        ] {
             let mut delta = Delta::new(Uuid::nil(), 0, 5, text.into());
             originals.cut(&mut delta, after);
-            assert_eq!((delta.offset, delta.text.as_str()), (offset, rest), "after {after}");
+            assert_eq!(
+                (delta.offset, delta.text.as_str()),
+                (offset, rest),
+                "after {after}"
+            );
         }
     }
 }

@@ -11,8 +11,8 @@ use std::{
 
 use adapters::{clock::SystemClock, tasks::Tasks};
 use entities::{
-    Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus, RunTrigger, SystemScope, TenantId, Usage, UserId, db::Location,
-    query::*, run, stream,
+    Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus,
+    RunTrigger, SystemScope, TenantId, Usage, UserId, db::Location, query::*, run, stream,
 };
 use events::{Delta, Kind, Log, LogOptions, Payload, Record, RunLog, read};
 use sea_orm::ConnectionTrait;
@@ -40,21 +40,46 @@ impl House {
             Chosen::Postgres(cluster) => {
                 let database = Database::create(&cluster).await.unwrap();
                 let url = database.url().to_owned();
-                Self::at(&Location::Postgres(url), tempfile::tempdir().unwrap(), Some(database)).await
+                Self::at(
+                    &Location::Postgres(url),
+                    tempfile::tempdir().unwrap(),
+                    Some(database),
+                )
+                .await
             }
         }
     }
 
     async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self::at(&Location::Sqlite(folder.path().join("weft.db")), folder, None).await
+        Self::at(
+            &Location::Sqlite(folder.path().join("weft.db")),
+            folder,
+            None,
+        )
+        .await
     }
 
-    async fn at(location: &Location, folder: tempfile::TempDir, database: Option<Database>) -> Self {
+    async fn at(
+        location: &Location,
+        folder: tempfile::TempDir,
+        database: Option<Database>,
+    ) -> Self {
         let db = Db::connect(location).await.unwrap();
         migration::migrate(db.system(SYSTEM)).await.unwrap();
-        let log = Log::start(db, SystemClock::shared(), Tasks::new(), LogOptions::default()).await.unwrap();
-        Self { log, folder, _database: database }
+        let log = Log::start(
+            db,
+            SystemClock::shared(),
+            Tasks::new(),
+            LogOptions::default(),
+        )
+        .await
+        .unwrap();
+        Self {
+            log,
+            folder,
+            _database: database,
+        }
     }
 
     fn is_postgres(&self) -> bool {
@@ -111,17 +136,28 @@ impl House {
             first_token_at: None,
             finished_at: None,
         };
-        run::Entity::add(self.log.db().system(SYSTEM), row).await.unwrap();
+        run::Entity::add(self.log.db().system(SYSTEM), row)
+            .await
+            .unwrap();
         (stream, id, self.log.open(tenant, stream, (id, 1), 0, 0))
     }
 
     async fn all(&self, stream: Uuid) -> read::Page {
-        read::pages(self.log.db().reader(SYSTEM), &[(stream, 0)], 1_000_000).await.unwrap().remove(&stream).unwrap()
+        read::pages(self.log.db().reader(SYSTEM), &[(stream, 0)], 1_000_000)
+            .await
+            .unwrap()
+            .remove(&stream)
+            .unwrap()
     }
 }
 
 fn delta(offset: usize, text: &str) -> Payload {
-    Payload::Delta(Delta::new(Uuid::nil(), 0, u32::try_from(offset).unwrap(), text.into()))
+    Payload::Delta(Delta::new(
+        Uuid::nil(),
+        0,
+        u32::try_from(offset).unwrap(),
+        text.into(),
+    ))
 }
 
 /// The text of part 0, by the rule of clients: a piece that does not go on where the text ends is not taken.
@@ -129,7 +165,11 @@ fn text(records: &[Record]) -> String {
     let mut text = String::new();
     for record in records {
         if let Payload::Delta(delta) = &record.payload {
-            assert_eq!(delta.offset as usize, text.len(), "a piece is lost or said twice");
+            assert_eq!(
+                delta.offset as usize,
+                text.len(),
+                "a piece is lost or said twice"
+            );
             text.push_str(delta.text());
         }
     }
@@ -149,27 +189,51 @@ async fn a_second_follower_takes_no_word_from_the_first() {
     let waits = tokio::spawn(async move { first.next().await.unwrap().seq });
     sleep(Duration::from_millis(50)).await;
     let db = house.log.db().system(SYSTEM);
-    let row = stream::Entity::anywhere(SYSTEM).filter(stream::Column::Id.eq(stream)).one(db).await.unwrap().unwrap();
+    let row = stream::Entity::anywhere(SYSTEM)
+        .filter(stream::Column::Id.eq(stream))
+        .one(db)
+        .await
+        .unwrap()
+        .unwrap();
     let tx = house.log.db().begin().await.unwrap();
     let copy = if house.is_postgres() { "$1" } else { "?" };
-    let sql = format!(
+    let sql =
+        format!(
         "insert into events (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload)
          select tenant_id, id, head + 1, null, 0, 0, 1, {}, 100, {} from streams where id = {copy}",
         if house.is_postgres() { "now()" } else { "'2026-01-01T00:00:00+00:00'" },
         if house.is_postgres() { "'x'::bytea" } else { "x'78'" },
     );
     let backend = tx.get_database_backend();
-    tx.execute_raw(sea_orm::Statement::from_sql_and_values(backend, sql, [stream.into()])).await.unwrap();
+    tx.execute_raw(sea_orm::Statement::from_sql_and_values(
+        backend,
+        sql,
+        [stream.into()],
+    ))
+    .await
+    .unwrap();
     stream::Entity::change_anywhere(SYSTEM)
         .filter(stream::Column::Id.eq(stream))
-        .set(stream::ActiveModel { head: Set(row.head + 1), ..Default::default() })
+        .set(stream::ActiveModel {
+            head: Set(row.head + 1),
+            ..Default::default()
+        })
         .exec(&*tx)
         .await
         .unwrap();
     tx.commit().await.unwrap();
     let mut second = house.log.follow(stream, head);
-    assert_eq!(timeout(PATIENCE, second.next()).await.unwrap().unwrap().seq, head + 1);
-    assert_eq!(timeout(Duration::from_secs(8), waits).await.expect("the first hears of it within two seconds").unwrap(), head + 1);
+    assert_eq!(
+        timeout(PATIENCE, second.next()).await.unwrap().unwrap().seq,
+        head + 1
+    );
+    assert_eq!(
+        timeout(Duration::from_secs(8), waits)
+            .await
+            .expect("the first hears of it within two seconds")
+            .unwrap(),
+        head + 1
+    );
 }
 
 /// A stream that is held for long is waited for, and the others are not.
@@ -182,7 +246,11 @@ async fn a_stream_that_is_held_for_long_delays_nobody_else() {
     let (held_stream, _, mut held) = house.run().await;
     let (_, _, mut free) = house.run().await;
     let tx = house.log.db().begin().await.unwrap();
-    let lock = sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Postgres, "select 1 from streams where id = $1 for update", [held_stream.into()]);
+    let lock = sea_orm::Statement::from_sql_and_values(
+        sea_orm::DbBackend::Postgres,
+        "select 1 from streams where id = $1 for update",
+        [held_stream.into()],
+    );
     tx.query_one_raw(lock).await.unwrap();
     held.push(Kind::TEXT, delta(0, "waits")).await.unwrap();
     let began = Instant::now();
@@ -204,7 +272,10 @@ async fn a_stream_that_is_held_for_long_delays_nobody_else() {
     };
     tokio::join!(words, lets_go);
     timeout(PATIENCE, held.flush()).await.unwrap().unwrap();
-    assert!(worst < Duration::from_millis(300), "another run waited {worst:?} for a stream that is not its own");
+    assert!(
+        worst < Duration::from_millis(300),
+        "another run waited {worst:?} for a stream that is not its own"
+    );
 }
 
 /// A run whose row can't be read (a later version wrote it) is its own trouble.
@@ -222,31 +293,50 @@ async fn a_run_that_cannot_be_read_stops_nobody_else() {
         .unwrap();
     stream::Entity::change_anywhere(SYSTEM)
         .filter(stream::Column::Id.eq(stream))
-        .set(stream::ActiveModel { fence: Set(7), ..Default::default() })
+        .set(stream::ActiveModel {
+            fence: Set(7),
+            ..Default::default()
+        })
         .exec(db)
         .await
         .unwrap();
     bad.push(Kind::TEXT, delta(0, "refused")).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     good.push(Kind::TEXT, delta(0, "fine")).await.unwrap();
-    timeout(Duration::from_secs(5), good.flush()).await.expect("the writer goes on").unwrap();
-    timeout(Duration::from_secs(5), bad.flush()).await.expect("it is told").unwrap_err();
+    timeout(Duration::from_secs(5), good.flush())
+        .await
+        .expect("the writer goes on")
+        .unwrap();
+    timeout(Duration::from_secs(5), bad.flush())
+        .await
+        .expect("it is told")
+        .unwrap_err();
 }
 
 /// The peer of every open connection is gone without a word, as after a switch of the server's host; new connections are fine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_end_of_the_connection_is_noticed() {
-    let Chosen::Postgres(cluster) = Chosen::from_environment() else { return };
+    let Chosen::Postgres(cluster) = Chosen::from_environment() else {
+        return;
+    };
     let database = Database::create(&cluster).await.unwrap();
     let network = Network::start(database.address().await.unwrap()).await;
     let url = database.url_through(network.address).unwrap();
-    let house = House::at(&Location::Postgres(url), tempfile::tempdir().unwrap(), Some(database)).await;
+    let house = House::at(
+        &Location::Postgres(url),
+        tempfile::tempdir().unwrap(),
+        Some(database),
+    )
+    .await;
     let (_, _, mut line) = house.run().await;
     line.push(Kind::TEXT, delta(0, "before")).await.unwrap();
     line.flush().await.unwrap();
     network.gone.fetch_add(1, Ordering::SeqCst);
     line.push(Kind::TEXT, delta(6, "after")).await.unwrap();
-    timeout(Duration::from_secs(45), line.flush()).await.expect("the writer finds another connection").unwrap();
+    timeout(Duration::from_secs(45), line.flush())
+        .await
+        .expect("the writer finds another connection")
+        .unwrap();
 }
 
 struct Network {
@@ -258,14 +348,18 @@ struct Network {
 impl Network {
     async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, gone) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (address, gone) = (
+            listener.local_addr().unwrap(),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let made = gone.clone();
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let server = TcpStream::connect(target).await.unwrap();
                 let since = made.load(Ordering::SeqCst);
-                let ((client_in, client_out), (server_in, server_out)) = (client.into_split(), server.into_split());
+                let ((client_in, client_out), (server_in, server_out)) =
+                    (client.into_split(), server.into_split());
                 for (mut from, mut to) in [(client_in, server_out), (server_in, client_out)] {
                     let gone = made.clone();
                     tokio::spawn(async move {
@@ -300,7 +394,9 @@ async fn the_write_ahead_log_stays_small_under_load() {
         tokio::spawn(async move {
             let mut offset = 0;
             while began.elapsed() < Duration::from_secs(24) {
-                line.push(Kind::TEXT, delta(offset, "some words of a token ")).await.unwrap();
+                line.push(Kind::TEXT, delta(offset, "some words of a token "))
+                    .await
+                    .unwrap();
                 offset += 22;
                 sleep(Duration::from_millis(20)).await;
             }
@@ -315,7 +411,10 @@ async fn the_write_ahead_log_stays_small_under_load() {
     for task in talk {
         task.await.unwrap();
     }
-    assert!(sizes[22] < 3 * sizes[6], "it grows and grows, KiB: {sizes:?}");
+    assert!(
+        sizes[22] < 3 * sizes[6],
+        "it grows and grows, KiB: {sizes:?}"
+    );
 }
 
 /// The end of the process and the folding of each second at the same time.
@@ -332,7 +431,18 @@ async fn closing_while_folding_folds_once() {
             // Alternating kinds: nothing is joined, and the folding has something to do. After the end nothing is taken any more.
             'talk: while began.elapsed() < Duration::from_millis(1400) {
                 for _ in 0..40 {
-                    if line.push(if offset % 2 == 0 { Kind::TEXT } else { Kind::REASONING }, delta(offset, "x")).await.is_err() {
+                    if line
+                        .push(
+                            if offset % 2 == 0 {
+                                Kind::TEXT
+                            } else {
+                                Kind::REASONING
+                            },
+                            delta(offset, "x"),
+                        )
+                        .await
+                        .is_err()
+                    {
                         break 'talk;
                     }
                     offset += 1;
@@ -344,7 +454,11 @@ async fn closing_while_folding_folds_once() {
             }
             said
         });
-        sleep((Duration::from_millis(996) + Duration::from_millis(3 * round)).saturating_sub(began.elapsed())).await;
+        sleep(
+            (Duration::from_millis(996) + Duration::from_millis(3 * round))
+                .saturating_sub(began.elapsed()),
+        )
+        .await;
         if let Err(error) = log.close().await {
             failed.push(format!("round {round}: {error}"));
         }

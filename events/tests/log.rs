@@ -2,19 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use adapters::{
-    clock::SystemClock,
-    tasks::Tasks,
-};
+use adapters::{clock::SystemClock, tasks::Tasks};
 use entities::{
-    Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus, RunTrigger, SystemScope, TenantId, Usage, UserId,
-    db::Location,
-    query::*,
-    run,
+    Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus,
+    RunTrigger, SystemScope, TenantId, Usage, UserId, db::Location, query::*, run,
 };
 use events::{Delta, Draft, Fate, Kind, Log, LogOptions, Payload, Record, RunLog, read};
 use sea_orm::ConnectionTrait;
-use support::{database::{Chosen, Database}, proxy::Proxy};
+use support::{
+    database::{Chosen, Database},
+    proxy::Proxy,
+};
 use uuid::Uuid;
 
 const SYSTEM: SystemScope = SystemScope::of("tests");
@@ -39,7 +37,11 @@ impl House {
             Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None, None),
             Chosen::Postgres(cluster) => {
                 let database = Database::create(&cluster).await.unwrap();
-                let proxy = if behind_proxy { Some(Proxy::start(database.address().await.unwrap()).await) } else { None };
+                let proxy = if behind_proxy {
+                    Some(Proxy::start(database.address().await.unwrap()).await)
+                } else {
+                    None
+                };
                 let url = match &proxy {
                     Some(proxy) => database.url_through(proxy.address()).unwrap(),
                     None => database.url().to_owned(),
@@ -47,9 +49,19 @@ impl House {
                 (Location::Postgres(url), Some(database), proxy)
             }
         };
-        let url = if let Location::Postgres(url) = &location { Some(url.clone()) } else { None };
+        let url = if let Location::Postgres(url) = &location {
+            Some(url.clone())
+        } else {
+            None
+        };
         let log = start(&location).await;
-        Self { log, url, _folder: folder, _database: database, proxy }
+        Self {
+            log,
+            url,
+            _folder: folder,
+            _database: database,
+            proxy,
+        }
     }
 
     fn is_postgres(&self) -> bool {
@@ -117,7 +129,9 @@ impl House {
             first_token_at: None,
             finished_at: None,
         };
-        run::Entity::add(self.log.db().system(SYSTEM), row).await.unwrap();
+        run::Entity::add(self.log.db().system(SYSTEM), row)
+            .await
+            .unwrap();
         (stream, id, self.log.open(tenant, stream, (id, 1), 0, 0))
     }
 
@@ -130,7 +144,10 @@ impl House {
                     c.lock(tenant, stream).await?;
                     run::Entity::change_anywhere(SYSTEM)
                         .filter(run::Column::Id.eq(run))
-                        .set(run::ActiveModel { attempt: Set(2), ..Default::default() })
+                        .set(run::ActiveModel {
+                            attempt: Set(2),
+                            ..Default::default()
+                        })
                         .exec(&**c.tx())
                         .await?;
                     c.raise_fence(stream);
@@ -142,20 +159,34 @@ impl House {
     }
 
     async fn tenant_of(&self, stream: Uuid) -> TenantId {
-        let row = entities::stream::Entity::anywhere(SYSTEM).filter(entities::stream::Column::Id.eq(stream)).one(self.log.db().system(SYSTEM)).await;
+        let row = entities::stream::Entity::anywhere(SYSTEM)
+            .filter(entities::stream::Column::Id.eq(stream))
+            .one(self.log.db().system(SYSTEM))
+            .await;
         row.unwrap().unwrap().tenant_id
     }
 
     async fn all(&self, stream: Uuid, after: i64) -> read::Page {
         let db = self.log.db().reader(SYSTEM);
-        read::pages(db, &[(stream, after)], 1_000_000).await.unwrap().remove(&stream).unwrap()
+        read::pages(db, &[(stream, after)], 1_000_000)
+            .await
+            .unwrap()
+            .remove(&stream)
+            .unwrap()
     }
 }
 
 async fn start(location: &Location) -> Log {
     let db = Db::connect(location).await.unwrap();
     migration::migrate(db.system(SYSTEM)).await.unwrap();
-    Log::start(db, SystemClock::shared(), Tasks::new(), LogOptions::default()).await.unwrap()
+    Log::start(
+        db,
+        SystemClock::shared(),
+        Tasks::new(),
+        LogOptions::default(),
+    )
+    .await
+    .unwrap()
 }
 
 fn delta(part: u32, offset: u32, text: &str) -> Payload {
@@ -163,14 +194,22 @@ fn delta(part: u32, offset: u32, text: &str) -> Payload {
 }
 
 fn whole(text: &str) -> Draft {
-    Draft { kind: Kind(100), payload: Payload::Whole(text.to_owned().into()) }
+    Draft {
+        kind: Kind(100),
+        payload: Payload::Whole(text.to_owned().into()),
+    }
 }
 
 /// Says `words` in one part, one word a push.
 async fn say(line: &mut RunLog, words: impl IntoIterator<Item = String>) -> String {
     let mut said = String::new();
     for word in words {
-        line.push(Kind::TEXT, delta(0, u32::try_from(said.len()).unwrap(), &word)).await.unwrap();
+        line.push(
+            Kind::TEXT,
+            delta(0, u32::try_from(said.len()).unwrap(), &word),
+        )
+        .await
+        .unwrap();
         said.push_str(&word);
     }
     said
@@ -185,7 +224,11 @@ fn text(records: &[Record]) -> String {
     let mut text = String::new();
     for record in records {
         if let Payload::Delta(delta) = &record.payload {
-            assert_eq!(delta.offset as usize, text.len(), "a piece is lost or said twice");
+            assert_eq!(
+                delta.offset as usize,
+                text.len(),
+                "a piece is lost or said twice"
+            );
             text.push_str(delta.text());
         }
     }
@@ -227,7 +270,9 @@ async fn numbers_are_consecutive_and_a_follower_sees_each_once() {
             let mut more = String::new();
             for word in words(30) {
                 let offset = u32::try_from(said.len() + more.len()).unwrap();
-                line.push(Kind::TEXT, delta(0, offset, &word)).await.unwrap();
+                line.push(Kind::TEXT, delta(0, offset, &word))
+                    .await
+                    .unwrap();
                 more.push_str(&word);
             }
             more
@@ -238,7 +283,10 @@ async fn numbers_are_consecutive_and_a_follower_sees_each_once() {
     }
     let last = line.flush().await.unwrap();
     assert_eq!(append(&house.log, tenant, stream, "end").await, last + 1);
-    let seen = tokio::time::timeout(PATIENCE, follower).await.unwrap().unwrap();
+    let seen = tokio::time::timeout(PATIENCE, follower)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(text(&seen), said);
     assert!(seen.is_sorted_by(|a, b| a.seq < b.seq));
     let page = house.all(stream, 0).await;
@@ -256,8 +304,16 @@ async fn a_worker_whose_run_was_taken_over_writes_nothing() {
     house.take_over(tenant, stream, run).await;
     let head = house.all(stream, 0).await.head;
     // it does not know yet: this is what a worker does that was paused past its lease
-    line.push(Kind::TEXT, delta(0, u32::try_from(said.len()).unwrap(), "too late")).await.unwrap();
-    let shut = tokio::time::timeout(PATIENCE, line.flush()).await.unwrap().unwrap_err();
+    line.push(
+        Kind::TEXT,
+        delta(0, u32::try_from(said.len()).unwrap(), "too late"),
+    )
+    .await
+    .unwrap();
+    let shut = tokio::time::timeout(PATIENCE, line.flush())
+        .await
+        .unwrap()
+        .unwrap_err();
     assert_eq!(shut.0, Fate::Fenced);
     let page = house.all(stream, 0).await;
     assert_eq!((page.head, text(&page.records)), (head, said));
@@ -282,9 +338,17 @@ async fn a_raised_fence_stops_nobody_whose_run_it_is_not() {
         })
         .await;
     raised.unwrap();
-    line.push(Kind::TEXT, delta(0, u32::try_from(said.len()).unwrap(), "goes on")).await.unwrap();
+    line.push(
+        Kind::TEXT,
+        delta(0, u32::try_from(said.len()).unwrap(), "goes on"),
+    )
+    .await
+    .unwrap();
     said.push_str("goes on");
-    tokio::time::timeout(PATIENCE, line.flush()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, line.flush())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(text(&house.all(stream, 0).await.records), said);
 }
 
@@ -297,27 +361,53 @@ async fn every_cursor_is_good_before_and_after_folding() {
     let mut ends = vec![(0, 0)];
     for (i, word) in words(60).enumerate() {
         // UTF-16 offsets differ from bytes
-        let word = if i % 7 == 0 { format!("{word}😀ß") } else { word };
+        let word = if i % 7 == 0 {
+            format!("{word}😀ß")
+        } else {
+            word
+        };
         let offset = u32::try_from(said.encode_utf16().count()).unwrap();
-        line.push(Kind::TEXT, delta(0, offset, &word)).await.unwrap();
+        line.push(Kind::TEXT, delta(0, offset, &word))
+            .await
+            .unwrap();
         said.push_str(&word);
         ends.push((line.flush().await.unwrap(), said.len()));
         if i % 11 == 0 {
-            ends.push((append(&house.log, tenant, stream, "between").await, said.len()));
+            ends.push((
+                append(&house.log, tenant, stream, "between").await,
+                said.len(),
+            ));
         }
     }
     let rest = |records: &[Record]| -> String {
-        records.iter().filter_map(|r| if let Payload::Delta(delta) = &r.payload { Some(delta.text()) } else { None }).collect()
+        records
+            .iter()
+            .filter_map(|r| {
+                if let Payload::Delta(delta) = &r.payload {
+                    Some(delta.text())
+                } else {
+                    None
+                }
+            })
+            .collect()
     };
     let check = async |when: &str| {
         for &(seq, end) in &ends {
-            assert_eq!(rest(&house.all(stream, seq).await.records), said[end..], "{when}, after {seq}");
+            assert_eq!(
+                rest(&house.all(stream, seq).await.records),
+                said[end..],
+                "{when}, after {seq}"
+            );
             // and page by page, stopping after every record
             let mut position = seq;
             let mut text = String::new();
             loop {
                 let db = house.log.db().reader(SYSTEM);
-                let page = read::pages(db, &[(stream, position)], 1).await.unwrap().remove(&stream).unwrap();
+                let page = read::pages(db, &[(stream, position)], 1)
+                    .await
+                    .unwrap()
+                    .remove(&stream)
+                    .unwrap();
                 text.push_str(&rest(&page.records));
                 if page.position == position {
                     break;
@@ -331,10 +421,25 @@ async fn every_cursor_is_good_before_and_after_folding() {
     if !house.is_postgres() {
         let count = async |sql: &str| -> i64 {
             let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
-            house.log.db().reader(SYSTEM).query_one_raw(statement).await.unwrap().unwrap().try_get_by(0).unwrap()
+            house
+                .log
+                .db()
+                .reader(SYSTEM)
+                .query_one_raw(statement)
+                .await
+                .unwrap()
+                .unwrap()
+                .try_get_by(0)
+                .unwrap()
         };
-        support::wait::until(PATIENCE, "the tail is folded", async || (count("select count(*) from event_tail").await == 0).then_some(())).await;
-        assert!(count("select count(*) from events").await < 40, "what is adjacent is joined");
+        support::wait::until(PATIENCE, "the tail is folded", async || {
+            (count("select count(*) from event_tail").await == 0).then_some(())
+        })
+        .await;
+        assert!(
+            count("select count(*) from events").await < 40,
+            "what is adjacent is joined"
+        );
         check("folded").await;
     }
 }
@@ -346,7 +451,12 @@ async fn a_follower_far_behind_catches_up_by_pages_and_goes_live() {
     let mut said = String::new();
     for word in words(1500) {
         // another part each time, so that nothing is joined
-        line.push(Kind::TEXT, delta(u32::try_from(said.len()).unwrap(), 0, &word)).await.unwrap();
+        line.push(
+            Kind::TEXT,
+            delta(u32::try_from(said.len()).unwrap(), 0, &word),
+        )
+        .await
+        .unwrap();
         said.push_str(&word);
     }
     let last = line.flush().await.unwrap();
@@ -354,7 +464,10 @@ async fn a_follower_far_behind_catches_up_by_pages_and_goes_live() {
     let mut seen = String::new();
     let mut position = 0;
     while position < last {
-        let record = tokio::time::timeout(PATIENCE, follow.next()).await.unwrap().unwrap();
+        let record = tokio::time::timeout(PATIENCE, follow.next())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(record.seq > position);
         position = record.seq;
         if let Payload::Delta(delta) = &record.payload {
@@ -362,8 +475,13 @@ async fn a_follower_far_behind_catches_up_by_pages_and_goes_live() {
         }
     }
     assert_eq!(seen, said);
-    line.push(Kind::TEXT, delta(7_000_000, 0, "live")).await.unwrap();
-    let record = tokio::time::timeout(PATIENCE, follow.next()).await.unwrap().unwrap();
+    line.push(Kind::TEXT, delta(7_000_000, 0, "live"))
+        .await
+        .unwrap();
+    let record = tokio::time::timeout(PATIENCE, follow.next())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(record.seq, last + 1);
 }
 
@@ -372,13 +490,28 @@ async fn positions_that_are_not_in_the_stream_are_refused() {
     let house = House::new().await;
     let (tenant, stream) = house.stream().await;
     append(&house.log, tenant, stream, "one").await;
-    assert!(matches!(house.log.follow(stream, 2).next().await, Err(events::FollowError::Expired)));
-    assert!(matches!(house.log.follow(Uuid::now_v7(), 0).next().await, Err(events::FollowError::Gone)));
+    assert!(matches!(
+        house.log.follow(stream, 2).next().await,
+        Err(events::FollowError::Expired)
+    ));
+    assert!(matches!(
+        house.log.follow(Uuid::now_v7(), 0).next().await,
+        Err(events::FollowError::Gone)
+    ));
     let cursor = house.log.cursor(stream, 1);
     assert_eq!(house.log.position(&cursor.encode(), stream), Ok(1));
-    assert_eq!(house.log.position(&cursor.encode(), Uuid::now_v7()), Err(events::CursorError::Invalid));
-    let other = events::Cursor { generation: Uuid::now_v7(), ..cursor };
-    assert_eq!(house.log.position(&other.encode(), stream), Err(events::CursorError::Expired));
+    assert_eq!(
+        house.log.position(&cursor.encode(), Uuid::now_v7()),
+        Err(events::CursorError::Invalid)
+    );
+    let other = events::Cursor {
+        generation: Uuid::now_v7(),
+        ..cursor
+    };
+    assert_eq!(
+        house.log.position(&other.encode(), stream),
+        Err(events::CursorError::Expired)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -399,8 +532,17 @@ async fn a_command_that_fails_leaves_nothing() {
     assert_eq!(append(&house.log, tenant, stream, "first").await, 1);
     // whoever waits for a command may go away: it is done all the same
     let log = house.log.clone();
-    drop(tokio::time::timeout(Duration::from_nanos(1), append(&log, tenant, stream, "second")).await);
-    support::wait::until(PATIENCE, "the command is done", async || (house.all(stream, 0).await.head == 2).then_some(())).await;
+    drop(
+        tokio::time::timeout(
+            Duration::from_nanos(1),
+            append(&log, tenant, stream, "second"),
+        )
+        .await,
+    );
+    support::wait::until(PATIENCE, "the command is done", async || {
+        (house.all(stream, 0).await.head == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,9 +556,17 @@ async fn one_that_cannot_be_written_fails_alone() {
     // no timestamp of PostgreSQL: what a fault of ours would look like
     let statement = sea_orm::Statement::from_string(
         sea_orm::DbBackend::Postgres,
-        format!("alter table events add constraint poison check (stream_id <> '{bad_stream}' or kind <> 100)"),
+        format!(
+            "alter table events add constraint poison check (stream_id <> '{bad_stream}' or kind <> 100)"
+        ),
     );
-    house.log.db().system(SYSTEM).execute_raw(statement).await.unwrap();
+    house
+        .log
+        .db()
+        .system(SYSTEM)
+        .execute_raw(statement)
+        .await
+        .unwrap();
     let said = say(&mut good, words(3)).await;
     bad.push(Kind(100), whole("poison").payload).await.unwrap();
     let (bad_end, good_end) = tokio::join!(bad.flush(), good.flush());
@@ -435,14 +585,24 @@ async fn a_stream_that_is_held_does_not_hold_the_others() {
     let (held_stream, _, mut held) = house.run().await;
     let (stream, _, mut free) = house.run().await;
     let tx = house.log.db().begin().await.unwrap();
-    let lock = sea_orm::Statement::from_sql_and_values(sea_orm::DbBackend::Postgres, "select 1 from streams where id = $1 for update", [held_stream.into()]);
+    let lock = sea_orm::Statement::from_sql_and_values(
+        sea_orm::DbBackend::Postgres,
+        "select 1 from streams where id = $1 for update",
+        [held_stream.into()],
+    );
     tx.query_one_raw(lock).await.unwrap();
     held.push(Kind::TEXT, delta(0, 0, "waits")).await.unwrap();
     let said = say(&mut free, words(3)).await;
-    tokio::time::timeout(Duration::from_secs(2), free.flush()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(2), free.flush())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(text(&house.all(stream, 0).await.records), said);
     tx.rollback().await.unwrap();
-    tokio::time::timeout(PATIENCE, held.flush()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, held.flush())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(text(&house.all(held_stream, 0).await.records), "waits");
 }
 
@@ -457,13 +617,25 @@ async fn an_append_whose_answer_is_lost_is_done_once() {
         // The statement is prepared by now: what goes over the wire is its execution. Any answer to the writer is lost.
         proxy.drop_answers(true);
         for word in words(5) {
-            line.push(Kind::TEXT, delta(0, u32::try_from(said.len()).unwrap(), &word)).await.unwrap();
+            line.push(
+                Kind::TEXT,
+                delta(0, u32::try_from(said.len()).unwrap(), &word),
+            )
+            .await
+            .unwrap();
             said.push_str(&word);
         }
         proxy.until_lost(round).await;
         proxy.drop_answers(false);
-        tokio::time::timeout(PATIENCE, line.flush()).await.unwrap().unwrap();
-        assert_eq!(text(&house.all(stream, 0).await.records), said, "round {round}");
+        tokio::time::timeout(PATIENCE, line.flush())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            text(&house.all(stream, 0).await.records),
+            said,
+            "round {round}"
+        );
     }
 }
 
@@ -488,7 +660,13 @@ async fn another_process_hears_of_it() {
     });
     let said = say(&mut line, words(200)).await;
     line.flush().await.unwrap();
-    assert_eq!(tokio::time::timeout(PATIENCE, follower).await.unwrap().unwrap(), said);
+    assert_eq!(
+        tokio::time::timeout(PATIENCE, follower)
+            .await
+            .unwrap()
+            .unwrap(),
+        said
+    );
     let mut work = other.work();
     work.mark_unchanged();
     let woken: Result<(), CommandError> = house
@@ -501,7 +679,10 @@ async fn another_process_hears_of_it() {
         })
         .await;
     woken.unwrap();
-    tokio::time::timeout(PATIENCE, work.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, work.changed())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -531,14 +712,29 @@ async fn a_stop_in_order_keeps_the_generation() {
     log.close().await.unwrap();
     log.db().close().await;
     let log = start(&location).await;
-    assert_eq!(log.position(&cursor, Uuid::nil()), Ok(3), "stopped in order");
+    assert_eq!(
+        log.position(&cursor, Uuid::nil()),
+        Ok(3),
+        "stopped in order"
+    );
     let log = {
         drop(log);
         start(&location).await
     };
-    assert_eq!(log.position(&cursor, Uuid::nil()), Ok(3), "killed, on the same boot of the machine");
-    let forget = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, "update meta set boot_id = 'another', clean_stop = false");
+    assert_eq!(
+        log.position(&cursor, Uuid::nil()),
+        Ok(3),
+        "killed, on the same boot of the machine"
+    );
+    let forget = sea_orm::Statement::from_string(
+        sea_orm::DbBackend::Sqlite,
+        "update meta set boot_id = 'another', clean_stop = false",
+    );
     log.db().system(SYSTEM).execute_raw(forget).await.unwrap();
     let log = start(&location).await;
-    assert_eq!(log.position(&cursor, Uuid::nil()), Err(events::CursorError::Expired), "the power was cut");
+    assert_eq!(
+        log.position(&cursor, Uuid::nil()),
+        Err(events::CursorError::Expired),
+        "the power was cut"
+    );
 }

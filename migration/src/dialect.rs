@@ -18,7 +18,10 @@ pub async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
             ("{time}", "timestamptz"),
             ("{json}", "jsonb"),
             ("{bytes}", "bytea"),
-            ("{serial}", "bigint generated always as identity primary key"),
+            (
+                "{serial}",
+                "bigint generated always as identity primary key",
+            ),
         ],
         _ => [
             ("{uuid}", "blob"),
@@ -28,13 +31,18 @@ pub async fn run(manager: &SchemaManager<'_>, sql: &str) -> Result<(), DbErr> {
             ("{serial}", "integer primary key autoincrement"),
         ],
     };
-    let sql = words.iter().fold(sql.to_owned(), |sql, (from, to)| sql.replace(from, to));
+    let sql = words
+        .iter()
+        .fold(sql.to_owned(), |sql, (from, to)| sql.replace(from, to));
     manager.get_connection().execute_unprepared(&sql).await?;
     Ok(())
 }
 
 /// Runs `work` while no other process migrates the same PostgreSQL database. SQLite has one process by the lock on its folder.
-pub async fn alone<F: Future<Output = Result<(), DbErr>>>(db: &DatabaseConnection, work: impl FnOnce() -> F) -> Result<(), DbErr> {
+pub async fn alone<F: Future<Output = Result<(), DbErr>>>(
+    db: &DatabaseConnection,
+    work: impl FnOnce() -> F,
+) -> Result<(), DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         return work().await;
     }
@@ -42,7 +50,8 @@ pub async fn alone<F: Future<Output = Result<(), DbErr>>>(db: &DatabaseConnectio
     let held = db.begin().await?;
     held.execute_unprepared("set local idle_in_transaction_session_timeout = 0; set local lock_timeout = 0; set local statement_timeout = 0")
         .await?;
-    held.execute_unprepared(&format!("select pg_advisory_xact_lock({LOCK})")).await?;
+    held.execute_unprepared(&format!("select pg_advisory_xact_lock({LOCK})"))
+        .await?;
     work().await?;
     held.commit().await
 }

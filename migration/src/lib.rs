@@ -3,7 +3,7 @@
 //! A step is written as SQL text for both databases; what differs between them (names of types, the log's tables) is filled in
 //! by [`dialect`].
 
-pub use sea_orm_migration::prelude::{MigratorTrait, MigrationTrait};
+pub use sea_orm_migration::prelude::{MigrationTrait, MigratorTrait};
 use sea_orm_migration::{async_trait, sea_orm::DbErr};
 
 mod dialect;

@@ -17,7 +17,12 @@ struct Case {
 }
 
 fn case(name: &'static str, body: impl Into<Vec<u8>>, status: u16, code: &'static str) -> Case {
-    Case { name, body: body.into(), status, code }
+    Case {
+        name,
+        body: body.into(),
+        status,
+        code,
+    }
 }
 
 fn query(text: &str) -> String {
@@ -58,13 +63,31 @@ async fn each_bad_request_gets_a_clear_error() {
     let scene = Scene::new().await;
     for case in bodies() {
         let request = scene.client.request(reqwest::Method::POST, "/graphql");
-        let request = request.header("content-type", "application/json").header("accept", "application/graphql-response+json");
+        let request = request
+            .header("content-type", "application/json")
+            .header("accept", "application/graphql-response+json");
         let answer = scene.client.send(request.body(case.body)).await;
         let json: Value = answer.json();
-        assert_eq!(json["errors"][0]["extensions"]["code"], case.code, "{}: {}", case.name, answer.text());
-        assert_eq!(answer.status, case.status, "{}: {}", case.name, answer.text());
+        assert_eq!(
+            json["errors"][0]["extensions"]["code"],
+            case.code,
+            "{}: {}",
+            case.name,
+            answer.text()
+        );
+        assert_eq!(
+            answer.status,
+            case.status,
+            "{}: {}",
+            case.name,
+            answer.text()
+        );
         let message = json["errors"][0]["message"].as_str().unwrap_or_default();
-        assert!(!message.is_empty() && !message.contains("src/"), "{}: {message}", case.name);
+        assert!(
+            !message.is_empty() && !message.contains("src/"),
+            "{}: {message}",
+            case.name
+        );
     }
     well(&scene.client).await;
 }
@@ -87,45 +110,224 @@ async fn each_bad_input_names_its_field() {
     };
     let unknown = "conversation_01h455vb4pex5vsknk084sn02q";
     let table: Vec<(&str, &str, Value, &str, &str)> = vec![
-        ("an empty text", send, json!({ "agentId": agent, "text": " \n" }), "INVALID_INPUT", "text"),
-        ("NUL in a text", send, json!({ "agentId": agent, "text": "a\u{0}b" }), "INVALID_INPUT", "text"),
-        ("a text that is too long", send, json!({ "agentId": agent, "text": "x".repeat(200_001) }), "INVALID_INPUT", "text"),
-        ("neither agent nor conversation", send, json!({ "text": "x" }), "INVALID_INPUT", "agentId"),
-        ("an agent that is not there", send, json!({ "agentId": "agent_01h455vb4pex5vsknk084sn02q", "text": "x" }), "NOT_FOUND", "agentId"),
-        ("an id of another kind", send, json!({ "agentId": unknown, "text": "x" }), "NOT_FOUND", "agentId"),
-        ("an id that is none", send, json!({ "conversationId": "DROP TABLE", "text": "x" }), "NOT_FOUND", "conversationId"),
-        ("a conversation that is not there", send, json!({ "conversationId": unknown, "text": "x" }), "NOT_FOUND", "conversationId"),
-        ("a model that is not there", send, json!({ "agentId": agent, "modelId": "model_01h455vb4pex5vsknk084sn02q", "text": "x" }), "NOT_FOUND", "modelId"),
-        ("a policy of a later version", send, json!({ "agentId": agent, "text": "x", "whenBusy": "INTERRUPT" }), "INVALID_INPUT", "whenBusy"),
-        ("no name", create, json!({ "name": "", "instructions": "x" }), "INVALID_INPUT", "name"),
-        ("a name that is too long", create, json!({ "name": "n".repeat(201), "instructions": "x" }), "INVALID_INPUT", "name"),
-        ("instructions that are too long", create, json!({ "name": "n", "instructions": "x".repeat(100_001) }), "INVALID_INPUT", "instructions"),
-        ("too hot", create, json!({ "name": "n", "instructions": "x", "temperature": 2.1 }), "INVALID_INPUT", "temperature"),
-        ("no steps", create, json!({ "name": "n", "instructions": "x", "maxSteps": 0 }), "INVALID_INPUT", "maxSteps"),
-        ("too many steps", create, json!({ "name": "n", "instructions": "x", "maxSteps": 101 }), "INVALID_INPUT", "maxSteps"),
-        ("a bad slug", create, json!({ "name": "n", "instructions": "x", "slug": "No Slug" }), "INVALID_INPUT", "slug"),
-        ("a model's bad slug", model, with("slug", json!("UPPER")), "INVALID_INPUT", "slug"),
-        ("an address that is none", model, with("baseUrl", json!("not a url")), "INVALID_INPUT", "baseUrl"),
-        ("an address of another kind", model, with("baseUrl", json!("file:///etc/passwd")), "INVALID_INPUT", "baseUrl"),
-        ("an address with a password", model, with("baseUrl", json!("http://u:p@127.0.0.1/v1")), "INVALID_INPUT", "baseUrl"),
-        ("no time", model, with("timeoutMs", json!(0)), "INVALID_INPUT", "timeoutMs"),
-        ("no concurrency", model, with("maxConcurrency", json!(0)), "INVALID_INPUT", "maxConcurrency"),
-        ("a header that is none", model, with("headers", json!([{ "name": "a b", "value": "x" }])), "INVALID_INPUT", "headers"),
-        ("a header in two lines", model, with("headers", json!([{ "name": "x-a", "value": "x\r\ny: z" }])), "INVALID_INPUT", "headers"),
-        ("a fallback that is not there", model, with("fallbackIds", json!(["model_01h455vb4pex5vsknk084sn02q"])), "NOT_FOUND", "fallbackIds"),
-        ("a provider of a later version", model, with("provider", json!("OLLAMA")), "INVALID_INPUT", "provider"),
-        ("a kind of a later version", model, with("kind", json!("EMBEDDING")), "INVALID_INPUT", "kind"),
+        (
+            "an empty text",
+            send,
+            json!({ "agentId": agent, "text": " \n" }),
+            "INVALID_INPUT",
+            "text",
+        ),
+        (
+            "NUL in a text",
+            send,
+            json!({ "agentId": agent, "text": "a\u{0}b" }),
+            "INVALID_INPUT",
+            "text",
+        ),
+        (
+            "a text that is too long",
+            send,
+            json!({ "agentId": agent, "text": "x".repeat(200_001) }),
+            "INVALID_INPUT",
+            "text",
+        ),
+        (
+            "neither agent nor conversation",
+            send,
+            json!({ "text": "x" }),
+            "INVALID_INPUT",
+            "agentId",
+        ),
+        (
+            "an agent that is not there",
+            send,
+            json!({ "agentId": "agent_01h455vb4pex5vsknk084sn02q", "text": "x" }),
+            "NOT_FOUND",
+            "agentId",
+        ),
+        (
+            "an id of another kind",
+            send,
+            json!({ "agentId": unknown, "text": "x" }),
+            "NOT_FOUND",
+            "agentId",
+        ),
+        (
+            "an id that is none",
+            send,
+            json!({ "conversationId": "DROP TABLE", "text": "x" }),
+            "NOT_FOUND",
+            "conversationId",
+        ),
+        (
+            "a conversation that is not there",
+            send,
+            json!({ "conversationId": unknown, "text": "x" }),
+            "NOT_FOUND",
+            "conversationId",
+        ),
+        (
+            "a model that is not there",
+            send,
+            json!({ "agentId": agent, "modelId": "model_01h455vb4pex5vsknk084sn02q", "text": "x" }),
+            "NOT_FOUND",
+            "modelId",
+        ),
+        (
+            "a policy of a later version",
+            send,
+            json!({ "agentId": agent, "text": "x", "whenBusy": "INTERRUPT" }),
+            "INVALID_INPUT",
+            "whenBusy",
+        ),
+        (
+            "no name",
+            create,
+            json!({ "name": "", "instructions": "x" }),
+            "INVALID_INPUT",
+            "name",
+        ),
+        (
+            "a name that is too long",
+            create,
+            json!({ "name": "n".repeat(201), "instructions": "x" }),
+            "INVALID_INPUT",
+            "name",
+        ),
+        (
+            "instructions that are too long",
+            create,
+            json!({ "name": "n", "instructions": "x".repeat(100_001) }),
+            "INVALID_INPUT",
+            "instructions",
+        ),
+        (
+            "too hot",
+            create,
+            json!({ "name": "n", "instructions": "x", "temperature": 2.1 }),
+            "INVALID_INPUT",
+            "temperature",
+        ),
+        (
+            "no steps",
+            create,
+            json!({ "name": "n", "instructions": "x", "maxSteps": 0 }),
+            "INVALID_INPUT",
+            "maxSteps",
+        ),
+        (
+            "too many steps",
+            create,
+            json!({ "name": "n", "instructions": "x", "maxSteps": 101 }),
+            "INVALID_INPUT",
+            "maxSteps",
+        ),
+        (
+            "a bad slug",
+            create,
+            json!({ "name": "n", "instructions": "x", "slug": "No Slug" }),
+            "INVALID_INPUT",
+            "slug",
+        ),
+        (
+            "a model's bad slug",
+            model,
+            with("slug", json!("UPPER")),
+            "INVALID_INPUT",
+            "slug",
+        ),
+        (
+            "an address that is none",
+            model,
+            with("baseUrl", json!("not a url")),
+            "INVALID_INPUT",
+            "baseUrl",
+        ),
+        (
+            "an address of another kind",
+            model,
+            with("baseUrl", json!("file:///etc/passwd")),
+            "INVALID_INPUT",
+            "baseUrl",
+        ),
+        (
+            "an address with a password",
+            model,
+            with("baseUrl", json!("http://u:p@127.0.0.1/v1")),
+            "INVALID_INPUT",
+            "baseUrl",
+        ),
+        (
+            "no time",
+            model,
+            with("timeoutMs", json!(0)),
+            "INVALID_INPUT",
+            "timeoutMs",
+        ),
+        (
+            "no concurrency",
+            model,
+            with("maxConcurrency", json!(0)),
+            "INVALID_INPUT",
+            "maxConcurrency",
+        ),
+        (
+            "a header that is none",
+            model,
+            with("headers", json!([{ "name": "a b", "value": "x" }])),
+            "INVALID_INPUT",
+            "headers",
+        ),
+        (
+            "a header in two lines",
+            model,
+            with("headers", json!([{ "name": "x-a", "value": "x\r\ny: z" }])),
+            "INVALID_INPUT",
+            "headers",
+        ),
+        (
+            "a fallback that is not there",
+            model,
+            with("fallbackIds", json!(["model_01h455vb4pex5vsknk084sn02q"])),
+            "NOT_FOUND",
+            "fallbackIds",
+        ),
+        (
+            "a provider of a later version",
+            model,
+            with("provider", json!("OLLAMA")),
+            "INVALID_INPUT",
+            "provider",
+        ),
+        (
+            "a kind of a later version",
+            model,
+            with("kind", json!("EMBEDDING")),
+            "INVALID_INPUT",
+            "kind",
+        ),
     ];
     for (name, document, input, code, field) in table {
-        let refusals = scene.client.refused(document, json!({ "input": input })).await;
+        let refusals = scene
+            .client
+            .refused(document, json!({ "input": input }))
+            .await;
         assert_eq!(refusals[0]["code"], code, "{name}: {refusals:#?}");
         let path = refusals[0]["path"].as_array().cloned().unwrap_or_default();
         assert!(path.contains(&json!(field)), "{name}: {refusals:#?}");
         if name.contains("too long") {
-            assert!(refusals[0]["limit"].is_i64() && refusals[0]["actual"].as_i64() > refusals[0]["limit"].as_i64(), "{name}: {refusals:#?}");
+            assert!(
+                refusals[0]["limit"].is_i64()
+                    && refusals[0]["actual"].as_i64() > refusals[0]["limit"].as_i64(),
+                "{name}: {refusals:#?}"
+            );
         }
     }
-    assert_eq!(counts(&scene.client).await, before, "nothing half-done remains");
+    assert_eq!(
+        counts(&scene.client).await,
+        before,
+        "nothing half-done remains"
+    );
 }
 
 async fn counts(client: &Client) -> Value {
@@ -143,23 +345,44 @@ async fn a_bad_cursor_is_refused() {
     let first = scene.client.send_to_agent(&agent, "one").await;
     let second = scene.client.send_to_agent(&agent, "two").await;
     let document = "subscription ($id: ID!, $after: Cursor) { conversationEvents(conversationId: $id, after: $after) { __typename } }";
-    for (after, code) in [("nonsense", "INVALID_INPUT"), (second.cursor.as_str(), "INVALID_INPUT")] {
-        let mut subscription = scene.client.subscribe(document, json!({ "id": first.conversation, "after": after })).await;
+    for (after, code) in [
+        ("nonsense", "INVALID_INPUT"),
+        (second.cursor.as_str(), "INVALID_INPUT"),
+    ] {
+        let mut subscription = scene
+            .client
+            .subscribe(
+                document,
+                json!({ "id": first.conversation, "after": after }),
+            )
+            .await;
         assert_eq!(subscription.next(PATIENCE).await, None);
-        assert!(format!("{:?}", subscription.ended()).contains(code), "{after}: {:?}", subscription.ended());
+        assert!(
+            format!("{:?}", subscription.ended()).contains(code),
+            "{after}: {:?}",
+            subscription.ended()
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_request_and_a_closed_socket_do_no_harm() {
     let scene = Scene::new().await;
-    for sent in ["", "POST", "POST /graphql HTTP/1.1\r\n", "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"query\":"] {
+    for sent in [
+        "",
+        "POST",
+        "POST /graphql HTTP/1.1\r\n",
+        "POST /graphql HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"query\":",
+    ] {
         let mut socket = TcpStream::connect(scene.weft.address()).await.unwrap();
         socket.write_all(sent.as_bytes()).await.unwrap();
         // half closed: the server may answer or not, but it ends
         socket.shutdown().await.unwrap();
         let mut rest = Vec::new();
-        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest)).await.expect("the server closes its half").ok();
+        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut rest))
+            .await
+            .expect("the server closes its half")
+            .ok();
     }
     well(&scene.client).await;
 }

@@ -2,10 +2,7 @@
 
 use chrono::Utc;
 use entities::{
-    Db, MembershipId, Role, SystemScope, TenantId, UserId,
-    db::Location,
-    membership,
-    query::*,
+    Db, MembershipId, Role, SystemScope, TenantId, UserId, db::Location, membership, query::*,
     tenant, user,
 };
 use support::client::{Client, OWNER_EMAIL, OWNER_PASSWORD};
@@ -27,13 +24,32 @@ async fn db(scene: &Scene) -> Db {
 async fn person(scene: &Scene, email: &str, role: Role, own_tenant: bool) -> Client {
     let db = db(scene).await;
     let connection = db.system(SYSTEM);
-    let owner = user::Entity::anywhere(SYSTEM).filter(user::Column::Email.eq(OWNER_EMAIL)).one(connection).await.unwrap().unwrap();
-    let first = tenant::Entity::anywhere(SYSTEM).one(connection).await.unwrap().unwrap();
+    let owner = user::Entity::anywhere(SYSTEM)
+        .filter(user::Column::Email.eq(OWNER_EMAIL))
+        .one(connection)
+        .await
+        .unwrap()
+        .unwrap();
+    let first = tenant::Entity::anywhere(SYSTEM)
+        .one(connection)
+        .await
+        .unwrap()
+        .unwrap();
     let now = Utc::now();
     let id = UserId(Uuid::now_v7());
-    let tenant_id = if own_tenant { TenantId(Uuid::now_v7()) } else { first.id };
+    let tenant_id = if own_tenant {
+        TenantId(Uuid::now_v7())
+    } else {
+        first.id
+    };
     if own_tenant {
-        let row = tenant::Model { id: tenant_id, slug: format!("t{}", tenant_id.0.simple()), name: "Neighbours".into(), default_model_id: None, ..first };
+        let row = tenant::Model {
+            id: tenant_id,
+            slug: format!("t{}", tenant_id.0.simple()),
+            name: "Neighbours".into(),
+            default_model_id: None,
+            ..first
+        };
         tenant::Entity::add(connection, row).await.unwrap();
     }
     let row = user::Model {
@@ -73,6 +89,12 @@ impl Scene {
 
     /// Somebody of the same tenant with this role.
     pub async fn colleague(&self, role: Role) -> Client {
-        person(self, &format!("{role:?}@example.test").to_lowercase(), role, false).await
+        person(
+            self,
+            &format!("{role:?}@example.test").to_lowercase(),
+            role,
+            false,
+        )
+        .await
     }
 }

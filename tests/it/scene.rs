@@ -30,12 +30,19 @@ impl Scene {
         let weft = Weft::start(options).await;
         let mut client = weft.client();
         client.set_up().await;
-        Self { weft, provider, client }
+        Self {
+            weft,
+            provider,
+            client,
+        }
     }
 
     /// An agent whose model is this one of the provider's; by its name the provider knows what to do.
     pub async fn agent(&self, model: &str) -> String {
-        let model = self.client.create_model("OPENAI_COMPATIBLE", &self.provider.base_url(), model).await;
+        let model = self
+            .client
+            .create_model("OPENAI_COMPATIBLE", &self.provider.base_url(), model)
+            .await;
         self.client.create_agent("Weaver", &model).await
     }
 
@@ -52,7 +59,11 @@ impl Scene {
     pub async fn ended(&self, id: &str) -> Value {
         support::wait::until(PATIENCE, "the run ends", async || {
             let run = self.run(id).await;
-            matches!(run["status"].as_str(), Some("COMPLETED" | "FAILED" | "CANCELLED")).then_some(run)
+            matches!(
+                run["status"].as_str(),
+                Some("COMPLETED" | "FAILED" | "CANCELLED")
+            )
+            .then_some(run)
         })
         .await
     }

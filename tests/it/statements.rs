@@ -30,14 +30,24 @@ const DOCUMENTS: &[(&str, &str)] = &[
 
 fn logged() -> Options {
     Options::default()
-        .with("WEFT_LOG__FILTER", "warn,sqlx::query=debug,weft=info,events=info,engine=info")
+        .with(
+            "WEFT_LOG__FILTER",
+            "warn,sqlx::query=debug,weft=info,events=info,engine=info",
+        )
         .with("WEFT_LOG__FORMAT", "json")
         .with("WEFT_LIMITS__COST_BUCKET", "100000000")
 }
 
 /// Asks with a request id of its own; answers it.
 async fn ask(client: &Client, id: &str, document: &str, variables: &Value) -> Value {
-    let answer = client.send(client.graphql(document, variables).header("x-request-id", id)).await.json();
+    let answer = client
+        .send(
+            client
+                .graphql(document, variables)
+                .header("x-request-id", id),
+        )
+        .await
+        .json();
     assert!(answer["errors"].is_null(), "{document}: {answer:#}");
     answer["data"].clone()
 }
@@ -46,12 +56,25 @@ async fn ask(client: &Client, id: &str, document: &str, variables: &Value) -> Va
 async fn counted(scene: &Scene, prefix: &str, expected: usize) -> BTreeMap<String, Vec<String>> {
     support::wait::until(PATIENCE, "the log holds the requests", async || {
         let mut counts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for line in scene.weft.output().lines().filter(|line| line.contains("sqlx::query")) {
-            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
+        for line in scene
+            .weft
+            .output()
+            .lines()
+            .filter(|line| line.contains("sqlx::query"))
+        {
+            let Ok(entry) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
             let spans = entry["spans"].as_array().cloned().unwrap_or_default();
-            let id = spans.iter().find_map(|span| span["id"].as_str().map(str::to_owned)).filter(|id| id.starts_with(prefix));
+            let id = spans
+                .iter()
+                .find_map(|span| span["id"].as_str().map(str::to_owned))
+                .filter(|id| id.starts_with(prefix));
             if let Some(id) = id {
-                counts.entry(id).or_default().push(entry["summary"].as_str().unwrap_or_default().to_owned());
+                counts
+                    .entry(id)
+                    .or_default()
+                    .push(entry["summary"].as_str().unwrap_or_default().to_owned());
             }
         }
         (counts.len() >= expected).then_some(counts)
@@ -61,7 +84,10 @@ async fn counted(scene: &Scene, prefix: &str, expected: usize) -> BTreeMap<Strin
 
 /// How many they are, less that which reads who asks (at most every two seconds, and remembered) and those that open a connection.
 fn without(statements: &[String]) -> usize {
-    statements.iter().filter(|statement| !statement.contains("AS \"u_id\"") && !statement.starts_with("PRAGMA")).count()
+    statements
+        .iter()
+        .filter(|statement| !statement.contains("AS \"u_id\"") && !statement.starts_with("PRAGMA"))
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,32 +103,67 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
             input["fallbackIds"] = json!([last]);
         }
         let create = "mutation ($input: CreateModelInput!) { createModel(input: $input) { model { id } errors { message } } }";
-        models.push(scene.client.done(create, json!({ "input": input })).await["model"]["id"].as_str().unwrap().to_owned());
+        models.push(
+            scene.client.done(create, json!({ "input": input })).await["model"]["id"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
         let create = "mutation ($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } errors { message } } }";
         scene.client.done(create, json!({ "input": { "name": format!("Agent {i}"), "instructions": "x", "modelId": models[i] } })).await;
     }
     // the first by name has a fallback too
-    let builtin = scene.client.ok("{ models(filter: { provider: [BUILTIN] }) { nodes { id } } }", json!({})).await["models"]["nodes"][0]["id"].clone();
+    let builtin = scene
+        .client
+        .ok(
+            "{ models(filter: { provider: [BUILTIN] }) { nodes { id } } }",
+            json!({}),
+        )
+        .await["models"]["nodes"][0]["id"]
+        .clone();
     let update = "mutation ($input: UpdateModelInput!) { updateModel(input: $input) { errors { message } } }";
     scene.client.done(update, json!({ "input": { "id": builtin, "name": "A first one", "fallbackIds": [models[0]] } })).await;
     let mut long: Option<String> = None;
     for i in 0..100 {
         let sent = match (&long, i < 50) {
-            (Some(conversation), true) => scene.client.send_to_conversation(conversation, &format!("turn {i}")).await,
-            _ => scene.client.send_to_agent(&agent, &format!("turn {i}")).await,
+            (Some(conversation), true) => {
+                scene
+                    .client
+                    .send_to_conversation(conversation, &format!("turn {i}"))
+                    .await
+            }
+            _ => {
+                scene
+                    .client
+                    .send_to_agent(&agent, &format!("turn {i}"))
+                    .await
+            }
         };
         scene.ended(&sent.run).await;
         long.get_or_insert(sent.conversation);
     }
     for i in 0..50 {
-        scene.client.send_to_agent(&agent, &format!("more {i}")).await;
+        scene
+            .client
+            .send_to_agent(&agent, &format!("more {i}"))
+            .await;
     }
     for (name, document) in DOCUMENTS {
         // A single message is either a question or an answer, and has the relations of one of them: here one row is one of each.
-        let sizes = if *name == "messages" { [2, 10, 100] } else { [1, 10, 100] };
+        let sizes = if *name == "messages" {
+            [2, 10, 100]
+        } else {
+            [1, 10, 100]
+        };
         let variables = |n: usize| json!({ "n": n, "conversation": long });
         for n in sizes {
-            ask(&scene.client, &format!("{name}-alone-{n}"), document, &variables(n)).await;
+            ask(
+                &scene.client,
+                &format!("{name}-alone-{n}"),
+                document,
+                &variables(n),
+            )
+            .await;
         }
         let crowd: Vec<_> = (0..64).map(|i| format!("{name}-crowd-{i}")).collect();
         let asking = crowd.iter().enumerate().map(|(i, id)| {
@@ -114,7 +175,12 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
         let counts = counted(&scene, &format!("{name}-"), 67).await;
         let alone = without(&counts[&format!("{name}-alone-{}", sizes[0])]);
         for (id, statements) in &counts {
-            assert_eq!(without(statements), alone, "{id}: {statements:#?}\nalone: {:#?}", counts[&format!("{name}-alone-{}", sizes[0])]);
+            assert_eq!(
+                without(statements),
+                alone,
+                "{id}: {statements:#?}\nalone: {:#?}",
+                counts[&format!("{name}-alone-{}", sizes[0])]
+            );
         }
         println!("{name}: {alone} statements");
     }
@@ -126,19 +192,58 @@ async fn nodes_of_five_types_take_a_statement_for_each() {
     let agent = scene.agent("tokens-2-0").await;
     let mut ids = vec![agent.clone()];
     for i in 0..2 {
-        let sent = scene.client.send_to_agent(&agent, &format!("turn {i}")).await;
+        let sent = scene
+            .client
+            .send_to_agent(&agent, &format!("turn {i}"))
+            .await;
         scene.ended(&sent.run).await;
         ids.extend([sent.conversation, sent.message, sent.run]);
     }
-    ids.push(scene.client.ok("{ viewer { user { id } } }", json!({})).await["viewer"]["user"]["id"].as_str().unwrap().to_owned());
+    ids.push(
+        scene
+            .client
+            .ok("{ viewer { user { id } } }", json!({}))
+            .await["viewer"]["user"]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+    );
     ids.extend(["agent_00000000000000000000000000".into(), "nonsense".into()]);
     let document = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }";
     let data = ask(&scene.client, "nodes-ten", document, &json!({ "ids": ids })).await;
-    let kinds: Vec<_> = data["nodes"].as_array().unwrap().iter().map(|node| node["__typename"].as_str().unwrap_or("-")).collect();
-    assert_eq!(kinds, ["Agent", "Conversation", "Message", "Run", "Conversation", "Message", "Run", "User", "-", "-"]);
-    ask(&scene.client, "nodes-one", document, &json!({ "ids": [ids[0]] })).await;
+    let kinds: Vec<_> = data["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["__typename"].as_str().unwrap_or("-"))
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "Agent",
+            "Conversation",
+            "Message",
+            "Run",
+            "Conversation",
+            "Message",
+            "Run",
+            "User",
+            "-",
+            "-"
+        ]
+    );
+    ask(
+        &scene.client,
+        "nodes-one",
+        document,
+        &json!({ "ids": [ids[0]] }),
+    )
+    .await;
     let counts = counted(&scene, "nodes-", 2).await;
-    assert!(without(&counts["nodes-ten"]) <= without(&counts["nodes-one"]) + 4, "{counts:#?}");
+    assert!(
+        without(&counts["nodes-ten"]) <= without(&counts["nodes-one"]) + 4,
+        "{counts:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,8 +253,16 @@ async fn the_statements_of_a_run_are_few() {
     let document = "mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } errors { code } } }";
     let mut last = 0;
     for id in ["run-first", "run-second"] {
-        let data = ask(&scene.client, id, document, &json!({ "input": { "agentId": agent, "text": "go" } })).await;
-        let run = scene.ended(data["sendMessage"]["run"]["id"].as_str().unwrap()).await;
+        let data = ask(
+            &scene.client,
+            id,
+            document,
+            &json!({ "input": { "agentId": agent, "text": "go" } }),
+        )
+        .await;
+        let run = scene
+            .ended(data["sendMessage"]["run"]["id"].as_str().unwrap())
+            .await;
         assert_eq!(run["status"], "COMPLETED");
         let counts = counted(&scene, id, 1).await;
         last = counts[id].len();

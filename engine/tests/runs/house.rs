@@ -9,15 +9,16 @@ use adapters::{
     tasks::Tasks,
 };
 use auth::{AuthConfig, Authority, RequestContext, SetUp};
-use entities::{
-    AgentId, AgentSpec, AgentVersionId, ConversationId, Db, MessageId, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Parts, RunId, Scope,
-    SystemScope, Visibility, WorkerId, agent, agent_version, db::Location, llm_model, message, query::*, run,
-};
 use engine::{
     Engine, EngineOptions,
     event::{Body, Event},
     live,
     send::{SendMessage, Sent, WhenBusy},
+};
+use entities::{
+    AgentId, AgentSpec, AgentVersionId, ConversationId, Db, MessageId, ModelHealthStatus, ModelId,
+    ModelKind, ModelProvider, Names, Parts, RunId, Scope, SystemScope, Visibility, WorkerId, agent,
+    agent_version, db::Location, llm_model, message, query::*, run,
 };
 use events::{Log, LogOptions};
 use providers::Providers;
@@ -44,14 +45,41 @@ async fn engine(location: &Location) -> Engine {
     migration::migrate(db.system(SYSTEM)).await.unwrap();
     let clock = SystemClock::shared();
     let tasks = Tasks::new();
-    let log = Log::start(db.clone(), clock.clone(), tasks.clone(), LogOptions::default()).await.unwrap();
+    let log = Log::start(
+        db.clone(),
+        clock.clone(),
+        tasks.clone(),
+        LogOptions::default(),
+    )
+    .await
+    .unwrap();
     let keyring = Keyring::new([7; 32], None);
-    let config = AuthConfig { issuer: "tests".into(), setup_token: None };
-    let authority = Authority::new(db, log.clone(), keyring.clone(), clock.clone(), &tasks, config);
-    let allow = OutboundConfig { allow: vec!["127.0.0.1/32".parse().unwrap()], ..OutboundConfig::default() };
+    let config = AuthConfig {
+        issuer: "tests".into(),
+        setup_token: None,
+    };
+    let authority = Authority::new(
+        db,
+        log.clone(),
+        keyring.clone(),
+        clock.clone(),
+        &tasks,
+        config,
+    );
+    let allow = OutboundConfig {
+        allow: vec!["127.0.0.1/32".parse().unwrap()],
+        ..OutboundConfig::default()
+    };
     let outbound = Outbound::new(allow).unwrap();
     let providers = Providers::new(outbound.clone(), clock);
-    Engine::new(log, keyring, providers, outbound, authority, EngineOptions::default())
+    Engine::new(
+        log,
+        keyring,
+        providers,
+        outbound,
+        authority,
+        EngineOptions::default(),
+    )
 }
 
 impl House {
@@ -65,7 +93,10 @@ impl House {
             Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
             Chosen::Postgres(cluster) => {
                 let database = Database::create(&cluster).await.unwrap();
-                (Location::Postgres(database.url().to_owned()), Some(database))
+                (
+                    Location::Postgres(database.url().to_owned()),
+                    Some(database),
+                )
             }
         };
         let engine = engine(&location).await;
@@ -76,11 +107,28 @@ impl House {
             tenant_name: "Loom".into(),
             token: None,
         };
-        let at_the_machine = RequestContext { listener_loopback: true, peer_loopback: true, origin_ours_or_absent: true, ..RequestContext::default() };
-        let signed_in = engine.authority().set_up(set_up, at_the_machine, |_, _| Box::pin(async { Ok(()) })).await.unwrap();
+        let at_the_machine = RequestContext {
+            listener_loopback: true,
+            peer_loopback: true,
+            origin_ours_or_absent: true,
+            ..RequestContext::default()
+        };
+        let signed_in = engine
+            .authority()
+            .set_up(set_up, at_the_machine, |_, _| Box::pin(async { Ok(()) }))
+            .await
+            .unwrap();
         let scope = signed_in.identity.scope().clone();
         let provider = Provider::start().await;
-        let house = Self { agent: AgentId(engine.clock().uuid()), engine, scope, provider, location, _folder: folder, _database: database };
+        let house = Self {
+            agent: AgentId(engine.clock().uuid()),
+            engine,
+            scope,
+            provider,
+            location,
+            _folder: folder,
+            _database: database,
+        };
         house.add_agent(max_steps).await;
         house.engine.start().await.unwrap();
         house
@@ -98,7 +146,14 @@ impl House {
 
     async fn add_agent(&self, max_steps: i32) {
         let (now, clock) = (self.engine.clock().now(), self.engine.clock());
-        let spec = AgentSpec { instructions: "Be brief.".into(), greeting: None, starters: Vec::new(), temperature: None, max_output_tokens: None, max_steps };
+        let spec = AgentSpec {
+            instructions: "Be brief.".into(),
+            greeting: None,
+            starters: Vec::new(),
+            temperature: None,
+            max_output_tokens: None,
+            max_steps,
+        };
         let version = agent_version::Model {
             id: AgentVersionId(clock.uuid()),
             tenant_id: self.scope.tenant(),
@@ -171,11 +226,18 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        llm_model::Entity::add(self.engine.log().db().system(SYSTEM), row).await.unwrap();
+        llm_model::Entity::add(self.engine.log().db().system(SYSTEM), row)
+            .await
+            .unwrap();
         id
     }
 
-    pub fn message(&self, model: ModelId, conversation: Option<ConversationId>, text: &str) -> SendMessage {
+    pub fn message(
+        &self,
+        model: ModelId,
+        conversation: Option<ConversationId>,
+        text: &str,
+    ) -> SendMessage {
         SendMessage {
             conversation,
             agent: Some(self.agent),
@@ -188,18 +250,41 @@ impl House {
         }
     }
 
-    pub async fn send(&self, model: ModelId, conversation: Option<ConversationId>, text: &str) -> Sent {
-        self.engine.send_message(&self.scope, self.message(model, conversation, text)).await.unwrap()
+    pub async fn send(
+        &self,
+        model: ModelId,
+        conversation: Option<ConversationId>,
+        text: &str,
+    ) -> Sent {
+        self.engine
+            .send_message(&self.scope, self.message(model, conversation, text))
+            .await
+            .unwrap()
     }
 
     /// All events of a conversation after a number, up to the end of `run`.
     pub async fn events(&self, sent: Sent) -> Vec<Event> {
-        self.events_until(sent, |event, run| event.run == Some(run) && event.body.is_terminal()).await
+        self.events_until(sent, |event, run| {
+            event.run == Some(run) && event.body.is_terminal()
+        })
+        .await
     }
 
-    pub async fn events_until(&self, sent: Sent, done: impl Fn(&Event, RunId) -> bool) -> Vec<Event> {
-        let after = self.engine.log().cursor(sent.conversation.0, sent.before).encode();
-        let mut events = self.engine.conversation_events(&self.scope, sent.conversation, Some(&after)).await.unwrap();
+    pub async fn events_until(
+        &self,
+        sent: Sent,
+        done: impl Fn(&Event, RunId) -> bool,
+    ) -> Vec<Event> {
+        let after = self
+            .engine
+            .log()
+            .cursor(sent.conversation.0, sent.before)
+            .encode();
+        let mut events = self
+            .engine
+            .conversation_events(&self.scope, sent.conversation, Some(&after))
+            .await
+            .unwrap();
         let mut seen: Vec<Event> = Vec::new();
         while !seen.last().is_some_and(|event| done(event, sent.run)) {
             let next = support::wait::within(PATIENCE, "the next event", events.next()).await;
@@ -209,7 +294,12 @@ impl House {
     }
 
     pub async fn run(&self, id: RunId) -> run::Model {
-        run::Entity::anywhere(SYSTEM).filter(run::Column::Id.eq(id)).one(self.engine.log().db().system(SYSTEM)).await.unwrap().unwrap()
+        run::Entity::anywhere(SYSTEM)
+            .filter(run::Column::Id.eq(id))
+            .one(self.engine.log().db().system(SYSTEM))
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     /// As after a worker that died: its lease lapses. The task that carried the run here is still there.
@@ -220,12 +310,21 @@ impl House {
             ..Default::default()
         };
         let db = self.engine.log().db().system(SYSTEM);
-        run::Entity::change_anywhere(SYSTEM).filter(run::Column::Id.eq(id)).set(dead).exec(db).await.unwrap();
+        run::Entity::change_anywhere(SYSTEM)
+            .filter(run::Column::Id.eq(id))
+            .set(dead)
+            .exec(db)
+            .await
+            .unwrap();
     }
 
     pub async fn answer(&self, run: RunId) -> Option<message::Model> {
         let id = self.run(run).await.output_message_id;
-        message::Entity::anywhere(SYSTEM).filter(message::Column::Id.eq(id)).one(self.engine.log().db().system(SYSTEM)).await.unwrap()
+        message::Entity::anywhere(SYSTEM)
+            .filter(message::Column::Id.eq(id))
+            .one(self.engine.log().db().system(SYSTEM))
+            .await
+            .unwrap()
     }
 
     pub async fn all_messages(&self, conversation: ConversationId) -> Vec<message::Model> {

@@ -1,6 +1,9 @@
 //! An address from which a user signed in before.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::{IntoActiveModel, entity::prelude::*, sea_query::OnConflict};
@@ -30,7 +33,13 @@ impl Entity {
     /// # Errors
     /// What the database says.
     pub async fn renew(_: SystemScope, tx: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
-        let there = OnConflict::columns([Column::UserId, Column::AddressKey]).update_column(Column::At).to_owned();
-        Self::insert(row.into_active_model()).on_conflict(there).exec_without_returning(tx).await.map(|_| ())
+        let there = OnConflict::columns([Column::UserId, Column::AddressKey])
+            .update_column(Column::At)
+            .to_owned();
+        Self::insert(row.into_active_model())
+            .on_conflict(there)
+            .exec_without_returning(tx)
+            .await
+            .map(|_| ())
     }
 }

@@ -1,11 +1,17 @@
 //! A model at a provider.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, SecretId, TenantId, UserId, Visibility};
+use crate::{
+    ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, SecretId, TenantId, UserId,
+    Visibility,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "models")]

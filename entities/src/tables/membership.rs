@@ -1,6 +1,9 @@
 //! That a user belongs to a tenant, and as what. Kept when it ends, so that authors still resolve.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;

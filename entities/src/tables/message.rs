@@ -1,11 +1,17 @@
 //! A message. Its parent is the one it follows: a conversation is a tree.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{AgentId, ConversationId, MessageId, MessageRole, MessageStatus, ModelId, Parts, Rating, RunId, TenantId, Usage, UserId};
+use crate::{
+    AgentId, ConversationId, MessageId, MessageRole, MessageStatus, ModelId, Parts, Rating, RunId,
+    TenantId, Usage, UserId,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "messages")]

@@ -1,6 +1,9 @@
 //! What is true of the whole installation; one row.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use sea_orm::entity::prelude::*;
 

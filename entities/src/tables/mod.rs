@@ -29,7 +29,10 @@ mod values;
 
 pub use values::*;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, DeleteMany, EntityTrait, IntoActiveModel, QueryFilter, Select, UpdateMany};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, DeleteMany, EntityTrait, IntoActiveModel, QueryFilter,
+    Select, UpdateMany,
+};
 
 use crate::{Scope, SystemScope, TenantId};
 
@@ -104,15 +107,58 @@ macro_rules! of_a_tenant {
     )*};
 }
 
-rows!(meta, set_up, signing_key, tenant, user, membership, session, api_key, sign_in_failure, known_address, secret, llm_model, model_fallback, agent, agent_version, conversation, message, run, run_step, tool_call, model_call, change, stream);
-of_a_tenant!(membership, api_key, secret, llm_model, model_fallback, agent, agent_version, conversation, message, run, run_step, tool_call, model_call, change, stream);
+rows!(
+    meta,
+    set_up,
+    signing_key,
+    tenant,
+    user,
+    membership,
+    session,
+    api_key,
+    sign_in_failure,
+    known_address,
+    secret,
+    llm_model,
+    model_fallback,
+    agent,
+    agent_version,
+    conversation,
+    message,
+    run,
+    run_step,
+    tool_call,
+    model_call,
+    change,
+    stream
+);
+of_a_tenant!(
+    membership,
+    api_key,
+    secret,
+    llm_model,
+    model_fallback,
+    agent,
+    agent_version,
+    conversation,
+    message,
+    run,
+    run_step,
+    tool_call,
+    model_call,
+    change,
+    stream
+);
 
 impl change::Entity {
     /// Adds to the outbox; the database gives the numbers.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn record(tx: &impl ConnectionTrait, changes: Vec<change::Model>) -> Result<(), DbErr> {
+    pub async fn record(
+        tx: &impl ConnectionTrait,
+        changes: Vec<change::Model>,
+    ) -> Result<(), DbErr> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -121,6 +167,9 @@ impl change::Entity {
             row.id = sea_orm::ActiveValue::NotSet;
             row
         });
-        <Self as EntityTrait>::insert_many(rows).exec_without_returning(tx).await.map(|_| ())
+        <Self as EntityTrait>::insert_many(rows)
+            .exec_without_returning(tx)
+            .await
+            .map(|_| ())
     }
 }

@@ -1,6 +1,9 @@
 //! A call of a provider, as it is booked.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;

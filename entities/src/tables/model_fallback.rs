@@ -1,6 +1,9 @@
 //! A model to try when another fails.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use sea_orm::entity::prelude::*;
 

@@ -1,7 +1,8 @@
 //! Users and tenants as somebody in a tenant may see them: reads that join what has no tenant to what has.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryTrait, Select, SelectTwoRequired,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryTrait, Select,
+    SelectTwoRequired,
     sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query},
 };
 
@@ -12,8 +13,13 @@ fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
     Expr::col(left).equals(right)
 }
 
-fn with_users(mut select: Select<membership::Entity>) -> SelectTwoRequired<membership::Entity, user::Entity> {
-    let on = same((user::Entity, user::Column::Id), (membership::Entity, membership::Column::UserId));
+fn with_users(
+    mut select: Select<membership::Entity>,
+) -> SelectTwoRequired<membership::Entity, user::Entity> {
+    let on = same(
+        (user::Entity, user::Column::Id),
+        (membership::Entity, membership::Column::UserId),
+    );
     QueryTrait::query(&mut select).inner_join(user::Entity, on);
     select.select_two_required(user::Entity)
 }
@@ -22,8 +28,13 @@ fn with_users(mut select: Select<membership::Entity>) -> SelectTwoRequired<membe
 ///
 /// # Errors
 /// What the database says.
-pub async fn members(scope: &Scope, db: &impl ConnectionTrait, users: Vec<UserId>) -> Result<Vec<(membership::Model, user::Model)>, DbErr> {
-    let select = membership::Entity::in_tenant(scope).filter(membership::Column::UserId.is_in(users));
+pub async fn members(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    users: Vec<UserId>,
+) -> Result<Vec<(membership::Model, user::Model)>, DbErr> {
+    let select =
+        membership::Entity::in_tenant(scope).filter(membership::Column::UserId.is_in(users));
     with_users(select).all(db).await
 }
 
@@ -41,7 +52,9 @@ pub async fn memberships(
     if others {
         whose = whose.add(membership::Column::TenantId.eq(scope.tenant()));
     }
-    let select = membership::Entity::find().filter(membership::Column::Id.is_in(ids)).filter(whose);
+    let select = membership::Entity::find()
+        .filter(membership::Column::Id.is_in(ids))
+        .filter(whose);
     with_tenants(scope, db, select).await
 }
 
@@ -73,21 +86,43 @@ async fn with_tenants(
     select: Select<membership::Entity>,
 ) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
     let rows = with_users(select).all(db).await?;
-    let ids: Vec<TenantId> = rows.iter().map(|(membership, _)| membership.tenant_id).collect();
+    let ids: Vec<TenantId> = rows
+        .iter()
+        .map(|(membership, _)| membership.tenant_id)
+        .collect();
     let tenants = tenants(scope, db, ids).await?;
     let of = |id: TenantId| tenants.iter().find(|tenant| tenant.id == id).cloned();
-    Ok(rows.into_iter().filter_map(|(membership, user)| of(membership.tenant_id).map(|tenant| (membership, user, tenant))).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|(membership, user)| {
+            of(membership.tenant_id).map(|tenant| (membership, user, tenant))
+        })
+        .collect())
 }
 
 /// Tenants by id: the scope's own, and others that the asker belongs to.
 ///
 /// # Errors
 /// What the database says.
-pub async fn tenants(scope: &Scope, db: &impl ConnectionTrait, ids: Vec<TenantId>) -> Result<Vec<tenant::Model>, DbErr> {
+pub async fn tenants(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    ids: Vec<TenantId>,
+) -> Result<Vec<tenant::Model>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let belongs = Query::select().column(membership::Column::TenantId).from(membership::Entity).cond_where(own(scope)).to_owned();
-    let seen = Condition::any().add(tenant::Column::Id.eq(scope.tenant())).add(tenant::Column::Id.in_subquery(belongs));
-    tenant::Entity::find().filter(tenant::Column::Id.is_in(ids)).filter(seen).all(db).await
+    let belongs = Query::select()
+        .column(membership::Column::TenantId)
+        .from(membership::Entity)
+        .cond_where(own(scope))
+        .to_owned();
+    let seen = Condition::any()
+        .add(tenant::Column::Id.eq(scope.tenant()))
+        .add(tenant::Column::Id.in_subquery(belongs));
+    tenant::Entity::find()
+        .filter(tenant::Column::Id.is_in(ids))
+        .filter(seen)
+        .all(db)
+        .await
 }

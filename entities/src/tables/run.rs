@@ -1,11 +1,17 @@
 //! A run of an agent: one answer in the making.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{AgentId, AgentVersionId, ApiKeyId, ConversationId, Draft, MessageId, ModelId, Permissions, RunError, RunId, RunStatus, RunTrigger, TenantId, Usage, UserId, WorkerId};
+use crate::{
+    AgentId, AgentVersionId, ApiKeyId, ConversationId, Draft, MessageId, ModelId, Permissions,
+    RunError, RunId, RunStatus, RunTrigger, TenantId, Usage, UserId, WorkerId,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "runs")]

@@ -1,6 +1,9 @@
 //! One call of a model in a run, finished.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;

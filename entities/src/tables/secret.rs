@@ -1,6 +1,9 @@
 //! Sealed values of one resource, bound to where they go.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use sea_orm::entity::prelude::*;
 

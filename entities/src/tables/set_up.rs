@@ -1,6 +1,9 @@
 //! That the first user was made; written once, in the transaction that makes it.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;

@@ -1,9 +1,14 @@
 //! Failed sign-ins of one account or address.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
-use sea_orm::{IntoActiveModel, QueryOrder, QuerySelect, entity::prelude::*, sea_query::OnConflict};
+use sea_orm::{
+    IntoActiveModel, QueryOrder, QuerySelect, entity::prelude::*, sea_query::OnConflict,
+};
 
 use crate::SystemScope;
 
@@ -31,14 +36,35 @@ impl Entity {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn locked(_: SystemScope, tx: &impl ConnectionTrait, keys: &[Vec<u8>], now: DateTime<Utc>) -> Result<Vec<Model>, DbErr> {
+    pub async fn locked(
+        _: SystemScope,
+        tx: &impl ConnectionTrait,
+        keys: &[Vec<u8>],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Model>, DbErr> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let mut keys = keys.to_vec();
         keys.sort();
-        let rows = keys.iter().map(|key| Model { key: key.clone(), failures: 0, first_at: now, blocked_until: None }.into_active_model());
-        Self::insert_many(rows).on_conflict(OnConflict::column(Column::Key).do_nothing().to_owned()).exec_without_returning(tx).await?;
-        Self::find().filter(Column::Key.is_in(keys)).order_by_asc(Column::Key).lock_exclusive().all(tx).await
+        let rows = keys.iter().map(|key| {
+            Model {
+                key: key.clone(),
+                failures: 0,
+                first_at: now,
+                blocked_until: None,
+            }
+            .into_active_model()
+        });
+        Self::insert_many(rows)
+            .on_conflict(OnConflict::column(Column::Key).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?;
+        Self::find()
+            .filter(Column::Key.is_in(keys))
+            .order_by_asc(Column::Key)
+            .lock_exclusive()
+            .all(tx)
+            .await
     }
 }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IdenStatic, Iterable, QueryFilter, QueryResult, QuerySelect,
-    QueryTrait, Select,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IdenStatic, Iterable,
+    QueryFilter, QueryResult, QuerySelect, QueryTrait, Select,
     sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, UnionType},
 };
 use uuid::Uuid;
@@ -49,15 +49,24 @@ impl Standing {
     #[must_use]
     pub fn member(&self) -> Option<(&tenant::Model, &membership::Model)> {
         let (tenant, membership) = (self.tenant.as_ref()?, self.membership.as_ref()?);
-        let good = self.user.is_active && tenant.is_active && membership.is_active && membership.ended_at.is_none();
+        let good = self.user.is_active
+            && tenant.is_active
+            && membership.is_active
+            && membership.ended_at.is_none();
         good.then_some((tenant, membership))
     }
 
     /// Whether the session or key may be used at `now`; true where there is none.
     #[must_use]
     pub fn credential_is_good(&self, now: DateTime<Utc>) -> bool {
-        let session = self.session.as_ref().is_none_or(|s| s.ended_at.is_none() && s.expires_at > now && s.ends_at > now);
-        let key = self.key.as_ref().is_none_or(|k| k.revoked_at.is_none() && k.expires_at.is_none_or(|at| at > now));
+        let session = self
+            .session
+            .as_ref()
+            .is_none_or(|s| s.ended_at.is_none() && s.expires_at > now && s.ends_at > now);
+        let key = self
+            .key
+            .as_ref()
+            .is_none_or(|k| k.revoked_at.is_none() && k.expires_at.is_none_or(|at| at > now));
         session && key
     }
 }
@@ -83,7 +92,9 @@ fn part<M: FromQueryResult>(row: &QueryResult, prefix: &str) -> Result<Option<M>
 }
 
 fn columns<F: EntityTrait>(select: Select<user::Entity>, prefix: &str) -> Select<user::Entity> {
-    F::Column::iter().fold(select, |select, column| select.column_as(column, format!("{prefix}{}", column.as_str())))
+    F::Column::iter().fold(select, |select, column| {
+        select.column_as(column, format!("{prefix}{}", column.as_str()))
+    })
 }
 
 fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
@@ -97,9 +108,17 @@ fn users(tenant: Condition) -> Select<user::Entity> {
     select = columns::<tenant::Entity>(select, "t_");
     select = columns::<membership::Entity>(select, "m_");
     let member = Condition::all()
-        .add(same((membership::Entity, membership::Column::UserId), (user::Entity, user::Column::Id)))
-        .add(same((membership::Entity, membership::Column::TenantId), (tenant::Entity, tenant::Column::Id)));
-    QueryTrait::query(&mut select).left_join(tenant::Entity, tenant).left_join(membership::Entity, member);
+        .add(same(
+            (membership::Entity, membership::Column::UserId),
+            (user::Entity, user::Column::Id),
+        ))
+        .add(same(
+            (membership::Entity, membership::Column::TenantId),
+            (tenant::Entity, tenant::Column::Id),
+        ));
+    QueryTrait::query(&mut select)
+        .left_join(tenant::Entity, tenant)
+        .left_join(membership::Entity, member);
     select
 }
 
@@ -113,9 +132,15 @@ pub async fn of_session(
     id: SessionId,
     tenant: InTenant<'_>,
 ) -> Result<Option<Standing>, DbErr> {
-    let mut select = columns::<session::Entity>(users(tenant.condition()), "s_").filter(session::Column::Id.eq(id));
-    QueryTrait::query(&mut select)
-        .inner_join(session::Entity, same((session::Entity, session::Column::UserId), (user::Entity, user::Column::Id)));
+    let mut select = columns::<session::Entity>(users(tenant.condition()), "s_")
+        .filter(session::Column::Id.eq(id));
+    QueryTrait::query(&mut select).inner_join(
+        session::Entity,
+        same(
+            (session::Entity, session::Column::UserId),
+            (user::Entity, user::Column::Id),
+        ),
+    );
     select.into_model::<Standing>().one(db).await
 }
 
@@ -123,8 +148,16 @@ pub async fn of_session(
 ///
 /// # Errors
 /// What the database says.
-pub async fn of_key(_: SystemScope, db: &impl ConnectionTrait, digest: &[u8]) -> Result<Option<Standing>, DbErr> {
-    keyed(db, Condition::all().add(api_key::Column::Digest.eq(digest.to_vec()))).await
+pub async fn of_key(
+    _: SystemScope,
+    db: &impl ConnectionTrait,
+    digest: &[u8],
+) -> Result<Option<Standing>, DbErr> {
+    keyed(
+        db,
+        Condition::all().add(api_key::Column::Digest.eq(digest.to_vec())),
+    )
+    .await
 }
 
 /// By a user, and by a key of his where the rights came from one.
@@ -146,7 +179,13 @@ pub async fn of_user(
                 .add(api_key::Column::TenantId.eq(tenant));
             keyed(db, condition).await
         }
-        None => users(InTenant::Id(tenant).condition()).filter(user::Column::Id.eq(user)).into_model::<Standing>().one(db).await,
+        None => {
+            users(InTenant::Id(tenant).condition())
+                .filter(user::Column::Id.eq(user))
+                .into_model::<Standing>()
+                .one(db)
+                .await
+        }
     }
 }
 
@@ -158,13 +197,35 @@ async fn keyed(db: &impl ConnectionTrait, condition: Condition) -> Result<Option
     select = columns::<tenant::Entity>(select, "t_");
     select = columns::<membership::Entity>(select, "m_");
     let member = Condition::all()
-        .add(same((membership::Entity, membership::Column::UserId), (user::Entity, user::Column::Id)))
-        .add(same((membership::Entity, membership::Column::TenantId), (api_key::Entity, api_key::Column::TenantId)));
+        .add(same(
+            (membership::Entity, membership::Column::UserId),
+            (user::Entity, user::Column::Id),
+        ))
+        .add(same(
+            (membership::Entity, membership::Column::TenantId),
+            (api_key::Entity, api_key::Column::TenantId),
+        ));
     QueryTrait::query(&mut select)
-        .inner_join(api_key::Entity, same((api_key::Entity, api_key::Column::UserId), (user::Entity, user::Column::Id)))
-        .left_join(tenant::Entity, same((tenant::Entity, tenant::Column::Id), (api_key::Entity, api_key::Column::TenantId)))
+        .inner_join(
+            api_key::Entity,
+            same(
+                (api_key::Entity, api_key::Column::UserId),
+                (user::Entity, user::Column::Id),
+            ),
+        )
+        .left_join(
+            tenant::Entity,
+            same(
+                (tenant::Entity, tenant::Column::Id),
+                (api_key::Entity, api_key::Column::TenantId),
+            ),
+        )
         .left_join(membership::Entity, member);
-    select.filter(condition).into_model::<Standing>().one(db).await
+    select
+        .filter(condition)
+        .into_model::<Standing>()
+        .one(db)
+        .await
 }
 
 /// The tenants that a user may act in, with his membership there: the one last used first, then the oldest.
@@ -177,8 +238,13 @@ pub async fn memberships_of(
     user: UserId,
 ) -> Result<Vec<(membership::Model, tenant::Model)>, DbErr> {
     let mut select = membership::Entity::find();
-    QueryTrait::query(&mut select)
-        .inner_join(tenant::Entity, same((tenant::Entity, tenant::Column::Id), (membership::Entity, membership::Column::TenantId)));
+    QueryTrait::query(&mut select).inner_join(
+        tenant::Entity,
+        same(
+            (tenant::Entity, tenant::Column::Id),
+            (membership::Entity, membership::Column::TenantId),
+        ),
+    );
     let mut found = select
         .select_two_required(tenant::Entity)
         .filter(membership::Column::UserId.eq(user))
@@ -188,7 +254,13 @@ pub async fn memberships_of(
         .all(db)
         .await?;
     // Not in the statement: where nothing stands in `last_used_at`, the two databases order differently.
-    found.sort_by_key(|(membership, _)| (std::cmp::Reverse(membership.last_used_at), membership.created_at, membership.id));
+    found.sort_by_key(|(membership, _)| {
+        (
+            std::cmp::Reverse(membership.last_used_at),
+            membership.created_at,
+            membership.id,
+        )
+    });
     Ok(found)
 }
 
@@ -208,27 +280,48 @@ pub async fn still_good(
     let mut good = Vec::new();
     let mut at = 0;
     while at < sessions.len().max(keys.len()) {
-        let some_sessions = sessions.get(at..sessions.len().min(at + AT_ONCE)).unwrap_or_default();
-        let some_keys = keys.get(at..keys.len().min(at + AT_ONCE)).unwrap_or_default();
+        let some_sessions = sessions
+            .get(at..sessions.len().min(at + AT_ONCE))
+            .unwrap_or_default();
+        let some_keys = keys
+            .get(at..keys.len().min(at + AT_ONCE))
+            .unwrap_or_default();
         let mut of_sessions = active(some_sessions.iter().map(|(_, membership)| *membership))
             .column_as(session::Column::Id, "credential")
             .filter(session::Column::Id.is_in(some_sessions.iter().map(|(id, _)| *id)))
             .filter(session::Column::EndedAt.is_null())
             .filter(session::Column::ExpiresAt.gt(now))
             .filter(session::Column::EndsAt.gt(now));
-        QueryTrait::query(&mut of_sessions)
-            .inner_join(session::Entity, same((session::Entity, session::Column::UserId), (user::Entity, user::Column::Id)));
+        QueryTrait::query(&mut of_sessions).inner_join(
+            session::Entity,
+            same(
+                (session::Entity, session::Column::UserId),
+                (user::Entity, user::Column::Id),
+            ),
+        );
         let mut of_keys = active(some_keys.iter().map(|(_, membership)| *membership))
             .column_as(api_key::Column::Id, "credential")
             .filter(api_key::Column::Id.is_in(some_keys.iter().map(|(id, _)| *id)))
             .filter(api_key::Column::RevokedAt.is_null())
-            .filter(Condition::any().add(api_key::Column::ExpiresAt.is_null()).add(api_key::Column::ExpiresAt.gt(now)));
-        QueryTrait::query(&mut of_keys)
-            .inner_join(api_key::Entity, same((api_key::Entity, api_key::Column::UserId), (user::Entity, user::Column::Id)));
+            .filter(
+                Condition::any()
+                    .add(api_key::Column::ExpiresAt.is_null())
+                    .add(api_key::Column::ExpiresAt.gt(now)),
+            );
+        QueryTrait::query(&mut of_keys).inner_join(
+            api_key::Entity,
+            same(
+                (api_key::Entity, api_key::Column::UserId),
+                (user::Entity, user::Column::Id),
+            ),
+        );
         let mut both = of_sessions.into_query();
         both.union(UnionType::All, of_keys.into_query());
         for row in db.query_all(&both).await? {
-            good.push((row.try_get("", "credential")?, row.try_get("", "membership")?));
+            good.push((
+                row.try_get("", "credential")?,
+                row.try_get("", "membership")?,
+            ));
         }
         at += AT_ONCE;
     }
@@ -237,10 +330,24 @@ pub async fn still_good(
 
 /// Of these memberships the ones that may be used, with user and tenant joined.
 fn active(memberships: impl Iterator<Item = MembershipId>) -> Select<user::Entity> {
-    let mut select = user::Entity::find().select_only().column_as(membership::Column::Id, "membership");
+    let mut select = user::Entity::find()
+        .select_only()
+        .column_as(membership::Column::Id, "membership");
     QueryTrait::query(&mut select)
-        .inner_join(membership::Entity, same((membership::Entity, membership::Column::UserId), (user::Entity, user::Column::Id)))
-        .inner_join(tenant::Entity, same((tenant::Entity, tenant::Column::Id), (membership::Entity, membership::Column::TenantId)));
+        .inner_join(
+            membership::Entity,
+            same(
+                (membership::Entity, membership::Column::UserId),
+                (user::Entity, user::Column::Id),
+            ),
+        )
+        .inner_join(
+            tenant::Entity,
+            same(
+                (tenant::Entity, tenant::Column::Id),
+                (membership::Entity, membership::Column::TenantId),
+            ),
+        );
     select
         .filter(membership::Column::Id.is_in(memberships))
         .filter(membership::Column::IsActive.eq(true))

@@ -1,10 +1,13 @@
 //! A stream of events: its last number, and the fence that its writers know.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use sea_orm::entity::prelude::*;
 
-use crate::{TenantId};
+use crate::TenantId;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "streams")]

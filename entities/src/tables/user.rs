@@ -1,6 +1,9 @@
 //! An account. It has no tenant: what a tenant sees of it is the membership.
 
-#![expect(missing_docs, reason = "the query library derives items that take no comments")]
+#![expect(
+    missing_docs,
+    reason = "the query library derives items that take no comments"
+)]
 
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;

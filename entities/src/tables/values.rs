@@ -174,6 +174,15 @@ impl Parts {
     /// All text parts, joined.
     #[must_use]
     pub fn text(&self) -> String {
-        self.0.iter().filter_map(|part| if let Part::Text { text } = part { Some(text.as_str()) } else { None }).collect()
+        self.0
+            .iter()
+            .filter_map(|part| {
+                if let Part::Text { text } = part {
+                    Some(text.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 }

@@ -20,9 +20,17 @@ pub(super) enum Verdict {
 pub(super) async fn examine(log: &Log, line: &Line, raise: bool) -> Result<Verdict, DbErr> {
     let tx = log.db().begin().await?;
     let postgres = tx.backend() == Backend::Postgres;
-    let backend = if postgres { DbBackend::Postgres } else { DbBackend::Sqlite };
+    let backend = if postgres {
+        DbBackend::Postgres
+    } else {
+        DbBackend::Sqlite
+    };
     let statement = |postgres_sql: &str, sqlite_sql: &str, values: Vec<sea_orm::Value>| {
-        Statement::from_sql_and_values(backend, if postgres { postgres_sql } else { sqlite_sql }, values)
+        Statement::from_sql_and_values(
+            backend,
+            if postgres { postgres_sql } else { sqlite_sql },
+            values,
+        )
     };
     let row = tx
         .query_one_raw(statement(
@@ -31,7 +39,9 @@ pub(super) async fn examine(log: &Log, line: &Line, raise: bool) -> Result<Verdi
             vec![line.stream.into()],
         ))
         .await?;
-    let Some(row) = row else { return Ok(Verdict::Gone) };
+    let Some(row) = row else {
+        return Ok(Verdict::Gone);
+    };
     let mut fence: i64 = row.try_get_by("fence")?;
     let row = tx
         .query_one_raw(statement(
@@ -40,8 +50,11 @@ pub(super) async fn examine(log: &Log, line: &Line, raise: bool) -> Result<Verdi
             vec![line.run.0.into()],
         ))
         .await?;
-    let Some(row) = row else { return Ok(Verdict::Lost) };
-    let (status, attempt): (RunStatus, i32) = (row.try_get_by("status")?, row.try_get_by("attempt")?);
+    let Some(row) = row else {
+        return Ok(Verdict::Lost);
+    };
+    let (status, attempt): (RunStatus, i32) =
+        (row.try_get_by("status")?, row.try_get_by("attempt")?);
     if status != RunStatus::Running || attempt != line.attempt {
         return Ok(Verdict::Lost);
     }
@@ -51,7 +64,12 @@ pub(super) async fn examine(log: &Log, line: &Line, raise: bool) -> Result<Verdi
     let both = "select max(seq) as seq from (
         select seq from events where stream_id = ?1 and seq > ?2 and run_id = ?3 and attempt = ?4 and n > 0
         union all select seq from event_tail where stream_id = ?1 and seq > ?2 and run_id = ?3 and attempt = ?4 and n > 0)";
-    let values = vec![line.stream.into(), seq.into(), line.run.0.into(), line.attempt.into()];
+    let values = vec![
+        line.stream.into(),
+        seq.into(),
+        line.run.0.into(),
+        line.attempt.into(),
+    ];
     let row = tx.query_one_raw(statement(table, both, values)).await?;
     let written: Option<i64> = row.map(|row| row.try_get_by("seq")).transpose()?.flatten();
     if raise {

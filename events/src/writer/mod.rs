@@ -117,10 +117,16 @@ struct Gathered {
 impl Gathered {
     /// Shuts all lines, if nothing of them waits: nobody would write what is pushed later.
     fn close(&mut self) -> bool {
-        self.closed = self.lines.values().all(|entry| entry.items.is_empty() && !entry.busy);
+        self.closed = self
+            .lines
+            .values()
+            .all(|entry| entry.items.is_empty() && !entry.busy);
         if self.closed {
             for (_, entry) in self.lines.drain() {
-                entry.line.state.send_modify(|state| state.fate = Fate::Gone);
+                entry
+                    .line
+                    .state
+                    .send_modify(|state| state.fate = Fate::Gone);
             }
         }
         self.closed
@@ -129,7 +135,12 @@ impl Gathered {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { entries: Mutex::default(), bell: Notify::new(), hurry: Notify::new(), apart: Semaphore::new(APART) }
+        Self {
+            entries: Mutex::default(),
+            bell: Notify::new(),
+            hurry: Notify::new(),
+            apart: Semaphore::new(APART),
+        }
     }
 }
 
@@ -161,18 +172,53 @@ pub struct RunLog {
 pub struct Shut(pub Fate);
 
 impl RunLog {
-    pub(crate) fn open(log: Log, tenant: TenantId, stream: Uuid, (run, attempt): (RunId, i32), fence: i64, seq: i64) -> Self {
+    pub(crate) fn open(
+        log: Log,
+        tenant: TenantId,
+        stream: Uuid,
+        (run, attempt): (RunId, i32),
+        fence: i64,
+        seq: i64,
+    ) -> Self {
         let mut waiting = log.waiting().lock();
-        let fate = if waiting.closed { Fate::Gone } else { Fate::Open };
-        let (sender, state) = watch::channel(State { acked: 0, fate, seq, fence });
+        let fate = if waiting.closed {
+            Fate::Gone
+        } else {
+            Fate::Open
+        };
+        let (sender, state) = watch::channel(State {
+            acked: 0,
+            fate,
+            seq,
+            fence,
+        });
         waiting.next += 1;
-        let line = Arc::new(Line { id: waiting.next, tenant, stream, run, attempt, state: sender });
-        let entry = Entry { line: line.clone(), items: Vec::new(), bytes: 0, skipped: 0, busy: false, dropped: false };
+        let line = Arc::new(Line {
+            id: waiting.next,
+            tenant,
+            stream,
+            run,
+            attempt,
+            state: sender,
+        });
+        let entry = Entry {
+            line: line.clone(),
+            items: Vec::new(),
+            bytes: 0,
+            skipped: 0,
+            busy: false,
+            dropped: false,
+        };
         if !waiting.closed {
             waiting.lines.insert(line.id, entry);
         }
         drop(waiting);
-        Self { log, line, state, n: 0 }
+        Self {
+            log,
+            line,
+            state,
+            n: 0,
+        }
     }
 
     /// Hands something over to be written. Waits while 64 KiB of this run wait already.
@@ -200,11 +246,15 @@ impl RunLog {
     fn offer(&mut self, kind: Kind, payload: &mut Option<Payload>) -> bool {
         let at = self.log.clock().now();
         let mut waiting = self.log.waiting().lock();
-        let Some(entry) = waiting.lines.get_mut(&self.line.id) else { return false };
+        let Some(entry) = waiting.lines.get_mut(&self.line.id) else {
+            return false;
+        };
         if entry.bytes >= WAITING {
             return false;
         }
-        let Some(payload) = payload.take() else { return true };
+        let Some(payload) = payload.take() else {
+            return true;
+        };
         entry.bytes += payload.size();
         let first = self.n == 0;
         let rest = match entry.items.last_mut() {
@@ -213,7 +263,12 @@ impl RunLog {
         };
         if let Some(payload) = rest {
             self.n += 1;
-            entry.items.push(Item { n: self.n, at, kind, payload });
+            entry.items.push(Item {
+                n: self.n,
+                at,
+                kind,
+                payload,
+            });
         }
         waiting.urgent |= first;
         drop(waiting);
@@ -278,7 +333,10 @@ impl Item {
     /// `Some`: it does not go on with the same text.
     fn join(&mut self, next: Payload) -> Option<Payload> {
         match (&mut self.payload, next) {
-            (Payload::Delta(last), Payload::Delta(next)) if last.joins(&next) && last.text().len() + next.text().len() <= crate::record::JOINED => {
+            (Payload::Delta(last), Payload::Delta(next))
+                if last.joins(&next)
+                    && last.text().len() + next.text().len() <= crate::record::JOINED =>
+            {
                 last.push(&next);
                 None
             }
@@ -377,7 +435,12 @@ fn take(log: &Log) -> (Vec<Job>, bool) {
         rows += items.len();
         entry.bytes = 0;
         entry.busy = true;
-        jobs.push(Job { line: entry.line.clone(), fence: entry.line.state.borrow().fence, items, skipped: entry.skipped });
+        jobs.push(Job {
+            line: entry.line.clone(),
+            fence: entry.line.state.borrow().fence,
+            items,
+            skipped: entry.skipped,
+        });
     }
     // One order for all who lock streams.
     jobs.sort_by_key(|job| job.line.stream);
@@ -418,7 +481,9 @@ fn apart(log: &Log, job: Job, what: Apart) {
     let waits = log.clone();
     log.tasks().spawn("writing apart", async move {
         // Each takes a connection.
-        let Ok(_turn) = waits.waiting().apart.acquire().await else { return };
+        let Ok(_turn) = waits.waiting().apart.acquire().await else {
+            return;
+        };
         let raise = match what {
             Apart::Look { raise } => raise,
             Apart::Alone => {
@@ -446,7 +511,10 @@ async fn look(log: &Log, job: Job, raise: bool) {
             Ok(Err(error)) => error,
             Err(_) => DbErr::Custom("no answer from the database".into()),
         };
-        tracing::warn!(error = &error as &dyn std::error::Error, "failed to look at a run in the log");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to look at a run in the log"
+        );
         if matches!(&error, DbErr::Custom(_)) || failure(&error) == Failure::Transient {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -457,11 +525,17 @@ async fn look(log: &Log, job: Job, raise: bool) {
     match verdict {
         Verdict::Lost => shut(log, &job.line, Fate::Fenced),
         Verdict::Gone => shut(log, &job.line, Fate::Gone),
-        Verdict::Mine { fence, written: None } => {
+        Verdict::Mine {
+            fence,
+            written: None,
+        } => {
             job.line.state.send_modify(|state| state.fence = fence);
             back(log, job, false);
         }
-        Verdict::Mine { fence, written: Some(seq) } => {
+        Verdict::Mine {
+            fence,
+            written: Some(seq),
+        } => {
             job.line.state.send_modify(|state| state.fence = fence);
             acked(log, &job, seq);
             log.hub().wake(job.line.stream, seq);
@@ -489,7 +563,12 @@ fn written(log: &Log, job: &Job, prev_head: i64) {
         })
         .collect();
     let head = prev_head + i64::try_from(records.len()).unwrap_or(0);
-    log.publish(Batch { stream: line.stream, prev_head, head, records });
+    log.publish(Batch {
+        stream: line.stream,
+        prev_head,
+        head,
+        records,
+    });
     acked(log, job, head);
 }
 
@@ -522,10 +601,18 @@ fn release(log: &Log, line: &Arc<Line>) {
 fn back(log: &Log, job: Job, held: bool) {
     let mut waiting = log.waiting().lock();
     if let Some(entry) = waiting.lines.get_mut(&job.line.id) {
-        entry.bytes += job.items.iter().map(|item| item.payload.size()).sum::<usize>();
+        entry.bytes += job
+            .items
+            .iter()
+            .map(|item| item.payload.size())
+            .sum::<usize>();
         let later = std::mem::replace(&mut entry.items, job.items);
         entry.items.extend(later);
-        entry.skipped = if held { job.skipped.saturating_add(1) } else { 0 };
+        entry.skipped = if held {
+            job.skipped.saturating_add(1)
+        } else {
+            0
+        };
         entry.busy = false;
     }
     drop(waiting);

@@ -3,8 +3,13 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use entities::{SystemScope, db::{Failure, failure_of}};
-use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use entities::{
+    SystemScope,
+    db::{Failure, failure_of},
+};
+use sea_orm::sqlx::{
+    self, ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions,
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -41,22 +46,45 @@ const WAITING: &str = append!("");
 
 impl Table {
     pub(super) fn new(log: &Log) -> Self {
-        let options = log.db().postgres_options(SystemScope::of("writing the log")).expect("the writer of PostgreSQL is made on PostgreSQL");
-        Self { options, connection: None }
+        let options = log
+            .db()
+            .postgres_options(SystemScope::of("writing the log"))
+            .expect("the writer of PostgreSQL is made on PostgreSQL");
+        Self {
+            options,
+            connection: None,
+        }
     }
 
-    async fn append(&mut self, jobs: &[Job], wait: bool) -> Result<HashMap<Uuid, Option<i64>>, sqlx::Error> {
+    async fn append(
+        &mut self,
+        jobs: &[Job],
+        wait: bool,
+    ) -> Result<HashMap<Uuid, Option<i64>>, sqlx::Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             empty => empty.insert(self.options.clone().connect().await?),
         };
         let mut streams = (Vec::new(), Vec::new(), Vec::new());
-        let mut events = (Vec::new(), Vec::new(), Vec::<i64>::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut rest = (Vec::<DateTime<Utc>>::new(), Vec::new(), Vec::<Vec<u8>>::new());
+        let mut events = (
+            Vec::new(),
+            Vec::new(),
+            Vec::<i64>::new(),
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+        );
+        let mut rest = (
+            Vec::<DateTime<Utc>>::new(),
+            Vec::new(),
+            Vec::<Vec<u8>>::new(),
+        );
         for job in jobs {
             streams.0.push(job.line.stream);
             streams.1.push(job.fence);
-            streams.2.push(i64::try_from(job.items.len()).unwrap_or(i64::MAX));
+            streams
+                .2
+                .push(i64::try_from(job.items.len()).unwrap_or(i64::MAX));
             for (place, item) in (1..).zip(&job.items) {
                 events.0.push(job.line.tenant.0);
                 events.1.push(job.line.stream);
@@ -85,7 +113,9 @@ impl Table {
             .bind(rest.2)
             .fetch_all(connection)
             .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        rows.iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect()
     }
 }
 
@@ -93,18 +123,25 @@ impl Table {
 impl super::Table for Table {
     async fn commit(&mut self, jobs: &[Job], wait: bool) -> Vec<Outcome> {
         let appended = timeout(DEAD, self.append(jobs, wait)).await;
-        match appended.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))) {
+        match appended.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+        {
             Ok(found) => jobs
                 .iter()
                 .map(|job| match found.get(&job.line.stream) {
-                    Some(Some(prev_head)) => Outcome::Written { prev_head: *prev_head },
+                    Some(Some(prev_head)) => Outcome::Written {
+                        prev_head: *prev_head,
+                    },
                     Some(None) => Outcome::Refused,
                     None if wait => Outcome::Refused,
                     None => Outcome::Held,
                 })
                 .collect(),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, jobs = jobs.len(), "failed to append to the log");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    jobs = jobs.len(),
+                    "failed to append to the log"
+                );
                 let permanent = matches!(failure_of(&error), Failure::Permanent | Failure::Taken);
                 if !permanent && let Some(connection) = self.connection.take() {
                     // Whatever it is in, it is not used again.
@@ -112,7 +149,17 @@ impl super::Table for Table {
                 }
                 // A lock that was not had in time or a refused statement leaves nothing behind.
                 let undone = matches!(&error, sqlx::Error::Database(database) if database.code().is_some_and(|code| code == "55P03" || code == "57014"));
-                jobs.iter().map(|_| if permanent { Outcome::Bad } else if undone { Outcome::Held } else { Outcome::Unknown }).collect()
+                jobs.iter()
+                    .map(|_| {
+                        if permanent {
+                            Outcome::Bad
+                        } else if undone {
+                            Outcome::Held
+                        } else {
+                            Outcome::Unknown
+                        }
+                    })
+                    .collect()
             }
         }
     }

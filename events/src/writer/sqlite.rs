@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use entities::{DbErr, db::{Failure, failure}};
+use entities::{
+    DbErr,
+    db::{Failure, failure},
+};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
@@ -26,7 +29,9 @@ impl Table {
         let tx = self.log.db().begin_deltas().await?;
         let mut prev_heads: HashMap<Uuid, i64> = HashMap::new();
         for chunk in shapes(jobs) {
-            let mut sql = String::from("update streams set head = head + w.n from (select column1 as id, column2 as fence, column3 as n from (values ");
+            let mut sql = String::from(
+                "update streams set head = head + w.n from (select column1 as id, column2 as fence, column3 as n from (values ",
+            );
             let mut values: Vec<Value> = Vec::with_capacity(chunk.len() * 3);
             for (i, job) in chunk.iter().enumerate() {
                 if i > 0 {
@@ -36,10 +41,20 @@ impl Table {
                 values.extend([job.line.stream.into(), job.fence.into(), count(job).into()]);
             }
             sql.push_str(")) as w where streams.id = w.id and streams.fence = w.fence returning streams.id, streams.head");
-            for row in tx.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await? {
+            for row in tx
+                .query_all_raw(Statement::from_sql_and_values(
+                    DbBackend::Sqlite,
+                    sql,
+                    values,
+                ))
+                .await?
+            {
                 // RETURNING sees the changed table alone.
                 let (stream, head): (Uuid, i64) = (row.try_get_by("id")?, row.try_get_by("head")?);
-                let added = chunk.iter().find(|job| job.line.stream == stream).map_or(0, count);
+                let added = chunk
+                    .iter()
+                    .find(|job| job.line.stream == stream)
+                    .map_or(0, count);
                 prev_heads.insert(stream, head - added);
             }
         }
@@ -74,16 +89,41 @@ fn count(job: &Job) -> i64 {
 #[async_trait::async_trait]
 impl super::Table for Table {
     async fn commit(&mut self, jobs: &[Job], _wait: bool) -> Vec<Outcome> {
-        debug_assert_eq!(jobs.iter().map(|job| job.line.stream).collect::<HashSet<_>>().len(), jobs.len(), "a stream stands once in a batch");
+        debug_assert_eq!(
+            jobs.iter()
+                .map(|job| job.line.stream)
+                .collect::<HashSet<_>>()
+                .len(),
+            jobs.len(),
+            "a stream stands once in a batch"
+        );
         match self.append(jobs).await {
             Ok(prev_heads) => jobs
                 .iter()
-                .map(|job| prev_heads.get(&job.line.stream).map_or(Outcome::Refused, |&prev_head| Outcome::Written { prev_head }))
+                .map(|job| {
+                    prev_heads
+                        .get(&job.line.stream)
+                        .map_or(Outcome::Refused, |&prev_head| Outcome::Written {
+                            prev_head,
+                        })
+                })
                 .collect(),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, jobs = jobs.len(), "failed to append to the log");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    jobs = jobs.len(),
+                    "failed to append to the log"
+                );
                 let permanent = failure(&error) != Failure::Transient;
-                jobs.iter().map(|_| if permanent { Outcome::Bad } else { Outcome::Unknown }).collect()
+                jobs.iter()
+                    .map(|_| {
+                        if permanent {
+                            Outcome::Bad
+                        } else {
+                            Outcome::Unknown
+                        }
+                    })
+                    .collect()
             }
         }
     }

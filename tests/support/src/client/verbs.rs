@@ -129,7 +129,13 @@ fn slug(name: &str) -> String {
     let slug: String = name
         .to_ascii_lowercase()
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
         .collect();
     slug.chars().take(63).collect()
 }
