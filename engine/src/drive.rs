@@ -9,10 +9,9 @@ use entities::{
     CommandError, DbErr, MessageStatus, Part, Parts, RunError, RunErrorKind, RunStatus, ToolCallId,
     ToolCallStatus, Usage, message, model_call, query::*, run, run_step, tool_call,
 };
-use events::{Command, Delta, Fate, RunLog, record::utf16_len};
+use events::{Command, Delta, Fate, RunLog};
 use futures_util::StreamExt;
-use providers::{Answer, ChatEvent, ModelError, ModelErrorKind, TokenUsage};
-use rust_decimal::Decimal;
+use providers::{Answer, ChatEvent, ModelError, TokenUsage};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +19,9 @@ use crate::{
     Engine, context,
     end::{self, Ending},
     event::{Body, StepFacts, ToolCallFacts},
+    heard::Heard,
+    prices::{add, priced},
+    reasons::{internal, refusal, run_error, too_many_steps},
     start::{SYSTEM, Started},
 };
 
@@ -43,15 +45,6 @@ impl From<events::Shut> for Stop {
             Fate::Failed => Self::Fail(internal("what the model said could not be stored")),
             Fate::Open | Fate::Fenced | Fate::Gone => Self::LetGo,
         }
-    }
-}
-
-fn internal(message: &str) -> RunError {
-    RunError {
-        kind: RunErrorKind::Internal,
-        message: message.into(),
-        detail: None,
-        retryable: true,
     }
 }
 
@@ -328,7 +321,7 @@ impl Hand {
             .next()
             .unwrap_or_default()
             .to_owned();
-        let usage = self.priced(TokenUsage {
+        let usage = priced(&self.started.model, &self.started.currency, TokenUsage {
             output: said.div_ceil(4) as u64,
             ..TokenUsage::default()
         });
@@ -368,7 +361,7 @@ impl Hand {
     async fn finish_step(&mut self, heard: Heard) -> Result<bool, Stop> {
         let concluded = self.run().steps >= self.started.spec.max_steps;
         let has_calls = !heard.answer.tool_calls.is_empty();
-        let usage = self.priced(heard.answer.usage.unwrap_or_else(|| TokenUsage {
+        let usage = priced(&self.started.model, &self.started.currency, heard.answer.usage.unwrap_or_else(|| TokenUsage {
             output: heard.letters().div_ceil(4) as u64,
             ..TokenUsage::default()
         }));
@@ -657,104 +650,6 @@ impl Hand {
             finished_at: self.engine.clock().now(),
         }
     }
-
-    /// Tokens with what they cost, by the model's prices per million.
-    fn priced(&self, tokens: TokenUsage) -> Usage {
-        let model = &self.started.model;
-        let number = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        let price = |price: &Option<String>| {
-            price
-                .as_deref()
-                .and_then(|price| price.parse::<Decimal>().ok())
-        };
-        let cost = match (
-            price(&model.input_per_million),
-            price(&model.output_per_million),
-        ) {
-            (None, None) => None,
-            (input, output) => {
-                let cached = price(&model.cached_input_per_million).or(input);
-                let of = |tokens: u64, price: Option<Decimal>| {
-                    Decimal::from(tokens) * price.unwrap_or_default() / Decimal::from(1_000_000)
-                };
-                let fresh = tokens.input.saturating_sub(tokens.cached_input);
-                Some(
-                    (of(fresh, input)
-                        + of(tokens.cached_input, cached)
-                        + of(tokens.output, output))
-                    .round_dp(9)
-                    .normalize()
-                    .to_string(),
-                )
-            }
-        };
-        Usage {
-            input: number(tokens.input),
-            output: number(tokens.output),
-            cached_input: number(tokens.cached_input),
-            reasoning: number(tokens.reasoning),
-            cost,
-            currency: self.started.currency.clone(),
-        }
-    }
-}
-
-/// What was heard of one answer.
-struct Heard {
-    began: DateTime<Utc>,
-    first: Option<(DateTime<Utc>, Duration)>,
-    took: Duration,
-    /// Parts of this step; their indices begin at `base`.
-    parts: Vec<Part>,
-    /// How long the last of them is, in UTF-16 code units.
-    last: u32,
-    base: u32,
-    /// By the provider's index: our id, and how long the arguments are so far.
-    calls: HashMap<u32, (ToolCallId, u32)>,
-    answer: Answer,
-}
-
-impl Heard {
-    /// Adds to the last part, or begins one where that is of another kind; answers the part and the offset.
-    fn grow(&mut self, more: &str, is_text: bool) -> (u32, u32) {
-        let goes_on = match self.parts.last() {
-            Some(Part::Text { .. }) => is_text,
-            Some(Part::Reasoning { .. }) => !is_text,
-            _ => false,
-        };
-        if !goes_on {
-            self.last = 0;
-            self.parts.push(if is_text {
-                Part::Text {
-                    text: String::new(),
-                }
-            } else {
-                Part::Reasoning {
-                    text: String::new(),
-                }
-            });
-        }
-        let part = self.base + u32::try_from(self.parts.len() - 1).unwrap_or(u32::MAX);
-        if let Some(Part::Text { text } | Part::Reasoning { text }) = self.parts.last_mut() {
-            text.push_str(more);
-        }
-        let offset = self.last;
-        self.last += utf16_len(more);
-        (part, offset)
-    }
-
-    fn letters(&self) -> usize {
-        self.parts
-            .iter()
-            .map(|part| {
-                if let Part::Text { text } | Part::Reasoning { text } = part {
-                    text.chars().count()
-                } else {
-                    0
-                }
-            })
-            .sum()
-    }
 }
 
 async fn answer_of(c: &Command, run: &run::Model) -> Result<message::Model, CommandError> {
@@ -798,91 +693,6 @@ async fn checkpoint(
         .exec(&**c.tx())
         .await?;
     Ok(())
-}
-
-fn refusal(call: &tool_call::Model) -> String {
-    if call.arguments.is_none() {
-        return format!("the arguments of {:?} are not valid JSON", call.name);
-    }
-    format!("there is no tool named {:?}", call.name)
-}
-
-fn too_many_steps() -> RunError {
-    RunError {
-        kind: RunErrorKind::MaxSteps,
-        message: "the model did not come to a conclusion within its steps".into(),
-        detail: None,
-        retryable: true,
-    }
-}
-
-fn run_error(error: &ModelError) -> RunError {
-    let (kind, message) = match error.kind {
-        ModelErrorKind::Timeout(_) => (
-            RunErrorKind::ModelTimeout,
-            "the model did not answer in time",
-        ),
-        ModelErrorKind::RateLimited { .. } => (
-            RunErrorKind::RateLimited,
-            "the provider allows no more requests for now",
-        ),
-        ModelErrorKind::AddressRefused => (
-            RunErrorKind::ModelError,
-            "the model's address is not allowed",
-        ),
-        ModelErrorKind::Unreachable => (
-            RunErrorKind::ModelError,
-            "the provider could not be reached",
-        ),
-        ModelErrorKind::Refused => (RunErrorKind::ModelError, "the provider refused the request"),
-        ModelErrorKind::Unavailable { .. } => {
-            (RunErrorKind::ModelError, "the provider is not available")
-        }
-        ModelErrorKind::BrokenOff => (
-            RunErrorKind::ModelError,
-            "the provider broke off the answer",
-        ),
-        ModelErrorKind::Malformed => (
-            RunErrorKind::ModelError,
-            "the provider's answer could not be understood",
-        ),
-        ModelErrorKind::Unsupported => (
-            RunErrorKind::ModelError,
-            "the model cannot be called as it is configured",
-        ),
-    };
-    let retryable = !matches!(
-        error.kind,
-        ModelErrorKind::AddressRefused | ModelErrorKind::Unsupported | ModelErrorKind::Refused
-    );
-    RunError {
-        kind,
-        message: message.into(),
-        detail: Some(error.message.clone()),
-        retryable,
-    }
-}
-
-fn add(sum: &mut Usage, one: &Usage) {
-    sum.input += one.input;
-    sum.output += one.output;
-    sum.cached_input += one.cached_input;
-    sum.reasoning += one.reasoning;
-    sum.currency.clone_from(&one.currency);
-    let cost = |usage: &Usage| {
-        usage
-            .cost
-            .as_deref()
-            .and_then(|cost| cost.parse::<Decimal>().ok())
-    };
-    sum.cost = match (cost(sum), cost(one)) {
-        (None, None) => None,
-        (a, b) => Some(
-            (a.unwrap_or_default() + b.unwrap_or_default())
-                .normalize()
-                .to_string(),
-        ),
-    };
 }
 
 fn millis(duration: Duration) -> Option<i32> {

@@ -96,10 +96,7 @@ impl Engine {
         if let Some(claiming) = claiming {
             drop(timeout_at(by, claiming).await);
         }
-        let mut tick = interval(Duration::from_millis(50));
-        while !self.lock().is_empty() && Instant::now() < by {
-            tick.tick().await;
-        }
+        drop(timeout_at(by, self.idle()).await);
         for carried in self.lock().values() {
             carried.stop.cancel();
         }
@@ -160,6 +157,15 @@ impl Engine {
             .is_some_and(|carried| carried.attempt == attempt)
         {
             carried.remove(&run);
+        }
+    }
+
+    /// Resolves once the worker closes and carries nothing any more.
+    async fn idle(&self) {
+        self.closing().cancelled().await;
+        let mut tick = interval(Duration::from_millis(50));
+        while !self.lock().is_empty() {
+            tick.tick().await;
         }
     }
 
@@ -361,7 +367,7 @@ impl Engine {
         let mut last: Option<BootInstant> = None;
         loop {
             tokio::select! {
-                () = self.closing().cancelled(), if self.lock().is_empty() => return,
+                () = self.idle() => return,
                 _ = tick.tick() => {}
             }
             let now = self.clock().instant();
@@ -437,7 +443,7 @@ impl Engine {
         let mut stops = self.log().stops();
         loop {
             tokio::select! {
-                () = self.closing().cancelled(), if self.lock().is_empty() => return,
+                () = self.idle() => return,
                 stopped = stops.recv() => match stopped {
                     Ok(run) => {
                         if let Some(carried) = self.lock().get(&run) {
