@@ -5,7 +5,7 @@ use std::ops::{Add, Sub};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// A clock as it is handed along.
@@ -13,7 +13,8 @@ pub type SharedClock = Arc<dyn Clock>;
 
 /// Where time, ids and chance come from.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time of day. It can jump, so it is for what is shown and stored, not for measuring.
+    /// The time of day, in whole microseconds, which is what every database keeps. It can jump, so it is for what is shown
+    /// and stored, not for measuring.
     fn now(&self) -> DateTime<Utc>;
 
     /// A time that never goes back and, on Linux, runs while the machine is suspended: what a lease is measured by.
@@ -108,7 +109,7 @@ impl fmt::Debug for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        Utc::now()
+        Utc::now().trunc_subsecs(6)
     }
 
     #[cfg(target_os = "linux")]
@@ -179,7 +180,7 @@ impl fmt::Debug for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        self.time().0
+        self.time().0.trunc_subsecs(6)
     }
 
     fn instant(&self) -> BootInstant {
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(clock.instant().since(first), Duration::from_secs(5));
         assert_eq!(first.since(clock.instant()), Duration::ZERO);
         clock.advance(Duration::MAX);
-        assert_eq!(clock.now(), DateTime::<Utc>::MAX_UTC);
+        assert_eq!(clock.now(), DateTime::<Utc>::MAX_UTC.trunc_subsecs(6));
     }
 
     #[test]

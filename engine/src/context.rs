@@ -51,7 +51,7 @@ pub async fn request(
         let text = row.parts.text();
         match row.role {
             MessageRole::User | MessageRole::System if !text.is_empty() => {
-                messages.push(ChatMessage::User { text })
+                messages.push(ChatMessage::User { text });
             }
             MessageRole::User | MessageRole::System => {}
             MessageRole::Assistant => {

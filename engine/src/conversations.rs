@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     Engine,
-    event::{Body, ConversationFacts},
+    event::{self, Body, ConversationFacts},
 };
 
 /// What a conversation is made of.
@@ -145,6 +145,7 @@ impl Engine {
                         })
                         .exec(&**c.tx())
                         .await?;
+                    c.append(id.0, None, event::deleted());
                     changed(c, &scope, id, ChangeAction::Deleted);
                     Ok(id)
                 })

@@ -321,10 +321,14 @@ impl Hand {
             .next()
             .unwrap_or_default()
             .to_owned();
-        let usage = priced(&self.started.model, &self.started.currency, TokenUsage {
-            output: said.div_ceil(4) as u64,
-            ..TokenUsage::default()
-        });
+        let usage = priced(
+            &self.started.model,
+            &self.started.currency,
+            TokenUsage {
+                output: said.div_ceil(4) as u64,
+                ..TokenUsage::default()
+            },
+        );
         let call = self.booked(
             usage,
             said > 0,
@@ -361,10 +365,14 @@ impl Hand {
     async fn finish_step(&mut self, heard: Heard) -> Result<bool, Stop> {
         let concluded = self.run().steps >= self.started.spec.max_steps;
         let has_calls = !heard.answer.tool_calls.is_empty();
-        let usage = priced(&self.started.model, &self.started.currency, heard.answer.usage.unwrap_or_else(|| TokenUsage {
-            output: heard.letters().div_ceil(4) as u64,
-            ..TokenUsage::default()
-        }));
+        let usage = priced(
+            &self.started.model,
+            &self.started.currency,
+            heard.answer.usage.unwrap_or_else(|| TokenUsage {
+                output: heard.letters().div_ceil(4) as u64,
+                ..TokenUsage::default()
+            }),
+        );
         let first = heard.first.map(|(_, ttft)| ttft);
         let call = self.booked(
             usage.clone(),

@@ -363,6 +363,21 @@ const PART_ADDED: Kind = Kind(40);
 const TOOL_CALL_STARTED: Kind = Kind(41);
 const TOOL_CALL_FINISHED: Kind = Kind(42);
 const CONVERSATION_UPDATED: Kind = Kind(50);
+/// The last record of a conversation's stream: whoever follows it is told that it is gone. No event of the graph.
+const CONVERSATION_DELETED: Kind = Kind(51);
+
+/// That a conversation was deleted, as it is written.
+pub(crate) fn deleted() -> Draft {
+    Draft {
+        kind: CONVERSATION_DELETED,
+        payload: Payload::Whole(Bytes::new()),
+    }
+}
+
+/// Whether nothing comes after `record`, since the conversation was deleted.
+pub(crate) fn is_deletion(record: &Record) -> bool {
+    record.kind == CONVERSATION_DELETED
+}
 
 #[derive(Serialize, Deserialize)]
 struct Queued {

@@ -3,7 +3,10 @@
 use entities::{ConversationId, DbErr, Permission, RunId, Scope, conversation, query::*, run};
 use events::{CursorError, Follow, FollowError};
 
-use crate::{Engine, event::Event};
+use crate::{
+    Engine,
+    event::{self, Event},
+};
 
 /// Why a subscription does not begin or ends.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,10 @@ impl Events {
     pub async fn next(&mut self) -> Result<Option<Event>, EventsError> {
         while !self.done {
             let record = self.follow.next().await?;
+            if event::is_deletion(&record) {
+                self.done = true;
+                return Err(EventsError::NotFound);
+            }
             if self.run.is_some() && record.run != self.run {
                 continue;
             }

@@ -70,10 +70,10 @@ fn grown(message: &message::Model, records: &[Record]) -> Result<Parts, DbErr> {
 pub fn apply(parts: &mut Parts, message: MessageId, body: &Body) {
     match body {
         Body::TextDelta(delta) if delta.of == message.0 => {
-            grow(parts, delta, |text| Part::Text { text })
+            grow(parts, delta, |text| Part::Text { text });
         }
         Body::ReasoningDelta(delta) if delta.of == message.0 => {
-            grow(parts, delta, |text| Part::Reasoning { text })
+            grow(parts, delta, |text| Part::Reasoning { text });
         }
         Body::ToolCallStarted {
             message: of,

@@ -24,12 +24,10 @@ pub(crate) fn priced(model: &llm_model::Model, currency: &str, tokens: TokenUsag
             };
             let fresh = tokens.input.saturating_sub(tokens.cached_input);
             Some(
-                (of(fresh, input)
-                    + of(tokens.cached_input, cached)
-                    + of(tokens.output, output))
-                .round_dp(9)
-                .normalize()
-                .to_string(),
+                (of(fresh, input) + of(tokens.cached_input, cached) + of(tokens.output, output))
+                    .round_dp(9)
+                    .normalize()
+                    .to_string(),
             )
         }
     };
@@ -65,4 +63,3 @@ pub(crate) fn add(sum: &mut Usage, one: &Usage) {
         ),
     };
 }
-

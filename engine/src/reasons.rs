@@ -75,4 +75,3 @@ pub(crate) fn run_error(error: &ModelError) -> RunError {
         retryable,
     }
 }
-

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     Engine, FORMAT,
     conversations::{self, may},
-    event::{Body, MessageFacts, RunFacts},
+    event::{Body, ConversationFacts, MessageFacts, RunFacts},
     start::{self, Started},
 };
 
@@ -242,6 +242,7 @@ async fn send(
         finished_at: None,
     };
 
+    let has_new_agent = !is_new && conversation.agent_id != Some(agent_id);
     conversation.agent_id = Some(agent_id);
     conversation.leaf_id = Some(answer.id);
     conversation.last_message_id = Some(question.id);
@@ -273,6 +274,10 @@ async fn send(
         }
         .draft(),
     );
+    if has_new_agent {
+        let facts = ConversationFacts::of(&conversation);
+        c.append(id.0, None, Body::ConversationUpdated(facts).draft());
+    }
     let audience = json!({ "owner": scope.user() });
     c.changed(
         scope,

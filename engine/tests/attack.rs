@@ -1,5 +1,11 @@
 //! Ways in which a run could be lost, stuck or paid for twice, each tried.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
+)]
+
 #[path = "runs/house.rs"]
 #[expect(dead_code, reason = "what the other tests of runs need besides")]
 mod house;

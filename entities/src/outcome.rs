@@ -104,7 +104,7 @@ impl Refusal {
 
     /// The thing that an input field names is not there for the caller.
     #[must_use]
-    pub fn not_found(path: &[&str], id: impl ToString) -> Self {
+    pub fn not_found(path: &[&str], id: impl ToString + Copy) -> Self {
         Self::NotFound {
             path: own(path),
             id: Some(id.to_string()),

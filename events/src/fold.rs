@@ -139,11 +139,11 @@ fn add(stream: &mut Vec<(Record, Originals)>, record: Record) {
     let seq = record.seq;
     let record = match stream.last_mut() {
         Some((last, originals)) if last.seq + 1 == seq => match last.join(record) {
-            Ok(()) => {
+            None => {
                 originals.0.push((seq, length(last)));
                 return;
             }
-            Err(record) => record,
+            Some(record) => record,
         },
         _ => record,
     };

@@ -259,7 +259,7 @@ impl Log {
                     .0
                     .generation
                     .write()
-                    .unwrap_or_else(PoisonError::into_inner) = state.generation
+                    .unwrap_or_else(PoisonError::into_inner) = state.generation;
             }
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -183,11 +183,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// Appends `next` where it goes on with the same text; else gives it back.
-    ///
-    /// # Errors
-    /// `next`, unchanged.
-    pub fn join(&mut self, next: Self) -> Result<(), Self> {
+    /// Appends `next` where it goes on with the same text; else gives it back, unchanged.
+    #[must_use]
+    pub fn join(&mut self, next: Self) -> Option<Self> {
         let fits = match (&self.payload, &next.payload) {
             (Payload::Delta(a), Payload::Delta(b)) => {
                 self.kind == next.kind
@@ -200,14 +198,14 @@ impl Record {
             _ => false,
         };
         if !fits {
-            return Err(next);
+            return Some(next);
         }
         if let (Payload::Delta(a), Payload::Delta(b)) = (&mut self.payload, next.payload) {
             a.push(&b);
         }
         self.seq = next.seq;
         self.at = next.at;
-        Ok(())
+        None
     }
 }
 
@@ -218,7 +216,7 @@ pub fn joined(records: Vec<Record>) -> Vec<Record> {
     for record in records {
         match out.last_mut() {
             Some(last) => {
-                if let Err(record) = last.join(record) {
+                if let Some(record) = last.join(record) {
                     out.push(record);
                 }
             }

@@ -1,5 +1,11 @@
 //! Ways in which the log could lose, repeat or stall, each tried.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
+)]
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -1,5 +1,11 @@
 //! The log over the database that `WEFT_TEST_DATABASE` names: each test tries to break a rule of it.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use adapters::{clock::SystemClock, tasks::Tasks};

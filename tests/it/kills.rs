@@ -2,6 +2,8 @@
 //!
 //! `WEFT_KILLS` is how often (6 if left out), `WEFT_KILL_SEED` repeats a run of it; both are printed.
 
+#![expect(clippy::print_stdout, reason = "the seed repeats a run that failed")]
+
 use std::{
     sync::{
         Arc,

@@ -223,3 +223,48 @@ async fn anthropic_is_spoken_too() {
             .all(|call| call.headers.get("x-api-key").map(String::as_str) == Some("sk-scripted"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_a_conversation_is_told_when_it_is_deleted() {
+    let scene = Scene::new().await;
+    scene.provider.script(
+        "silent",
+        Turn::of([Step::Text("Half an answer".into()), Step::Stall]),
+    );
+    let agent = scene.agent("silent").await;
+    let sent = scene.client.send_to_agent(&agent, "go").await;
+    let document = "subscription ($id: ID!, $after: Cursor) { conversationEvents(conversationId: $id, after: $after) { __typename } }";
+    let mut subscription = scene
+        .client
+        .subscribe(
+            document,
+            json!({ "id": sent.conversation, "after": sent.cursor }),
+        )
+        .await;
+    subscription
+        .until(|event| event["conversationEvents"]["__typename"] == "TextDelta")
+        .await;
+    let delete = "mutation ($id: ID!) { deleteConversation(input: { id: $id }) { deletedIds errors { code } } }";
+    scene
+        .client
+        .done(delete, json!({ "id": sent.conversation }))
+        .await;
+    let mut last = String::new();
+    while let Some(event) = subscription.next(PATIENCE).await {
+        last = event["conversationEvents"]["__typename"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    }
+    assert_eq!(last, "RunCancelled");
+    let ended = format!("{:?}", subscription.ended());
+    assert!(ended.contains("NOT_FOUND"), "{ended}");
+    let run = scene
+        .client
+        .ok(
+            "query ($id: ID!) { run(id: $id) { status } }",
+            json!({ "id": sent.run }),
+        )
+        .await;
+    assert!(run["run"].is_null(), "{run:#}");
+}

@@ -1,5 +1,7 @@
 //! People beside the owner, seeded into the database from outside: there is no way to make them over the wire yet.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+
 use chrono::Utc;
 use entities::{
     Db, MembershipId, Role, SystemScope, TenantId, UserId, db::Location, membership, query::*,

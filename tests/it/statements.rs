@@ -2,6 +2,8 @@
 //!
 //! Counted from the server's own log, where each statement stands with the request it belongs to.
 
+#![expect(clippy::print_stdout, reason = "the figures are what one reads it for")]
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

@@ -84,7 +84,7 @@ pub(crate) fn may(
     least: Access,
     needs: Permission,
     path: &[&str],
-    id: impl ToString,
+    id: impl ToString + Copy,
 ) -> Result<(), Refusal> {
     match access {
         None => Err(Refusal::not_found(path, id)),

@@ -1,5 +1,11 @@
 //! Runs from a message to their end, and what may come between.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
+)]
+
 mod house;
 
 use std::time::{Duration, Instant};
@@ -308,10 +314,9 @@ async fn cancelling_against_completing_ends_each_run_once_and_last() {
             assert_eq!(parts(&events, answer.id), answer.parts, "round {round}");
         }
     }
-    println!("{completed} of 200 were quicker than their cancelling");
     assert!(
         (1..200).contains(&completed),
-        "no race was run: {completed}"
+        "no race was run: {completed} of 200 were quicker than their cancelling"
     );
 }
 
@@ -524,4 +529,27 @@ async fn a_second_process_carries_on() {
         0,
         "a shutdown in order loses no worker"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_on_after_a_shutdown_in_order_whatever_runs_there_were() {
+    let house = House::new().await;
+    let model = house.model("tokens-300-10").await;
+    let sent = house.send(model, None, "stop it").await;
+    house
+        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
+        .await;
+    // told to stop while it is still carried
+    house
+        .engine
+        .cancel_run(&house.scope, sent.run)
+        .await
+        .unwrap();
+    house.events(sent).await;
+    house.engine.close().await;
+    let log = house.engine.log();
+    let tasks = log.tasks().clone();
+    let (closed, ended) = tokio::join!(log.close(), tasks.close(Duration::from_secs(4)));
+    closed.unwrap();
+    assert!(ended, "a task did not end");
 }

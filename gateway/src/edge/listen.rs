@@ -1,9 +1,12 @@
 //! The listener, and the loop that serves its connections until it is told to end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    Request, StatusCode, header::UPGRADE, http::Extensions, server::conn::http1,
+    service::service_fn, upgrade::OnUpgrade,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -141,15 +144,26 @@ async fn connection<G: Graph>(
     // small messages must not wait for more; without it things are slow, not wrong
     let _ = stream.set_nodelay(true);
     let times = edge.times();
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        let spelling = spelling(&request);
+        let answering = router.clone().oneshot(request);
+        async move {
+            let mut response = answering.await?;
+            if let Some(spelling) = spelling
+                && response.status() == StatusCode::SWITCHING_PROTOCOLS
+            {
+                response.extensions_mut().extend(spelling);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let io = TokioIo::new(Stall::new(stream, times.stall));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(times.headers)
         .max_buf_size(MAX_HEADER_BYTES)
+        .preserve_header_case(true)
         .serve_connection(io, service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -163,4 +177,16 @@ async fn connection<G: Graph>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
+}
+
+/// How a request for an upgrade spelled the names of its headers: kept by hyper among the extensions, under a type of its own.
+///
+/// The case of a name means nothing (RFC 9110, section 5.1), yet some clients look for `Sec-WebSocket-Protocol` in the 101
+/// answer by the very letters that they sent it with. Handed on to the answer, they are.
+fn spelling<B>(request: &Request<B>) -> Option<Extensions> {
+    request.headers().contains_key(UPGRADE).then(|| {
+        let mut extensions = request.extensions().clone();
+        extensions.remove::<OnUpgrade>();
+        extensions
+    })
 }

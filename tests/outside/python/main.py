@@ -59,12 +59,9 @@ class Person:
 
     def socket(self, transport=WebsocketsTransport) -> Client:
         payload = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        # gql offers an older protocol, too, and looks for the header that chooses between them with the case of its letters,
-        # which a server is free in. So it is told.
-        protocols = [transport.GRAPHQLWS_SUBPROTOCOL]
-        return Client(
-            transport=transport(url=f"{WEFT.replace('http', 'ws', 1)}/graphql", init_payload=payload, subprotocols=protocols)
-        )
+        # gql offers an older protocol, too, and looks for the header that chooses between them by the letters that it wrote
+        # itself: told nothing of protocols, it finds the one that the server speaks.
+        return Client(transport=transport(url=f"{WEFT.replace('http', 'ws', 1)}/graphql", init_payload=payload))
 
     async def ask(self, document: str, variables: dict | None = None) -> dict:
         async with self.http() as session:

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{
@@ -222,6 +226,33 @@ async fn what_breaks_the_protocol_closes_the_socket() {
         let mut socket = Socket::open(&server).await;
         socket.0.send(message).await.unwrap();
         socket.expect_close(code, reason).await;
+    }
+}
+
+/// Python's `gql`, left to itself, finds the protocol only under the name as it wrote it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_protocol_is_answered_by_the_name_that_asked_for_it() {
+    let server = Server::start(&[]).await;
+    for name in [
+        "Sec-WebSocket-Protocol",
+        "sec-websocket-protocol",
+        "SEC-WebSocket-protocol",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "GET /graphql HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{name}: graphql-transport-ws, graphql-ws\r\n\r\n",
+            server.address
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let line = format!("\r\n{name}: graphql-transport-ws\r\n");
+        assert!(head.contains(&line), "{head}");
     }
 }
 
