@@ -6,6 +6,7 @@
     reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
 )]
 
+mod faults;
 mod house;
 
 use std::time::{Duration, Instant};

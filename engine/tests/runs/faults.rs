@@ -1,24 +1,16 @@
 //! Ways in which a run could be lost, stuck or paid for twice, each tried.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
-)]
-
-#[path = "runs/house.rs"]
-#[expect(dead_code, reason = "what the other tests of runs need besides")]
-mod house;
-
 use std::time::{Duration, Instant};
 
 use engine::event::Body;
 use entities::{
     Backend, MessageStatus, RunErrorKind, RunStatus, message, model_call, query::*, run, stream,
 };
-use house::{House, SYSTEM};
+
 use support::provider::{Step, Turn};
 use tokio::time::sleep;
+
+use crate::house::{House, SYSTEM};
 
 fn gated(gate: &str) -> Turn {
     Turn::of([

@@ -1,11 +1,5 @@
 //! Ways in which the log could lose, repeat or stall, each tried.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
-)]
-
 use std::{
     net::SocketAddr,
     sync::{
@@ -15,12 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use adapters::{clock::SystemClock, tasks::Tasks};
-use entities::{
-    Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus,
-    RunTrigger, SystemScope, TenantId, Usage, UserId, db::Location, query::*, run, stream,
-};
-use events::{Delta, Kind, Log, LogOptions, Payload, Record, RunLog, read};
+use entities::{db::Location, query::*, run, stream};
+use events::Kind;
 use sea_orm::ConnectionTrait;
 use support::database::{Chosen, Database};
 use tokio::{
@@ -28,159 +18,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
-use uuid::Uuid;
 
-const SYSTEM: SystemScope = SystemScope::of("tests");
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct House {
-    log: Log,
-    folder: tempfile::TempDir,
-    _database: Option<Database>,
-}
-
-impl House {
-    async fn new() -> Self {
-        match Chosen::from_environment() {
-            Chosen::Sqlite => Self::sqlite().await,
-            Chosen::Postgres(cluster) => {
-                let database = Database::create(&cluster).await.unwrap();
-                let url = database.url().to_owned();
-                Self::at(
-                    &Location::Postgres(url),
-                    tempfile::tempdir().unwrap(),
-                    Some(database),
-                )
-                .await
-            }
-        }
-    }
-
-    async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::at(
-            &Location::Sqlite(folder.path().join("weft.db")),
-            folder,
-            None,
-        )
-        .await
-    }
-
-    async fn at(
-        location: &Location,
-        folder: tempfile::TempDir,
-        database: Option<Database>,
-    ) -> Self {
-        let db = Db::connect(location).await.unwrap();
-        migration::migrate(db.system(SYSTEM)).await.unwrap();
-        let log = Log::start(
-            db,
-            SystemClock::shared(),
-            Tasks::new(),
-            LogOptions::default(),
-        )
-        .await
-        .unwrap();
-        Self {
-            log,
-            folder,
-            _database: database,
-        }
-    }
-
-    fn is_postgres(&self) -> bool {
-        self.log.db().backend() == Backend::Postgres
-    }
-
-    /// A run under way in a new stream, and its worker's line.
-    async fn run(&self) -> (Uuid, RunId, RunLog) {
-        let (tenant, stream) = (TenantId(Uuid::now_v7()), Uuid::now_v7());
-        let made: Result<(), CommandError> = self
-            .log
-            .command(move |c| {
-                Box::pin(async move {
-                    c.create(tenant, stream);
-                    Ok(())
-                })
-            })
-            .await;
-        made.unwrap();
-        let id = RunId(Uuid::now_v7());
-        let row = run::Model {
-            id,
-            tenant_id: tenant,
-            conversation_id: ConversationId(stream),
-            parent_run_id: None,
-            agent_id: None,
-            agent_version_id: None,
-            draft: None,
-            asked_model_id: None,
-            model_id: None,
-            status: RunStatus::Running,
-            trigger: RunTrigger::Message,
-            user_id: UserId(Uuid::now_v7()),
-            api_key_id: None,
-            permissions: Permissions::NONE,
-            queue_no: 1,
-            input_message_id: None,
-            output_message_id: MessageId(Uuid::now_v7()),
-            attempt: 1,
-            losses: 0,
-            losses_in_step: 0,
-            owner: None,
-            lease_until: None,
-            progress_at: None,
-            steps: 0,
-            step_seq: 0,
-            error: None,
-            usage: Usage::default(),
-            first_seq: 0,
-            terminal_seq: None,
-            format: 1,
-            created_at: SystemClock::shared().now(),
-            started_at: None,
-            first_token_at: None,
-            finished_at: None,
-        };
-        run::Entity::add(self.log.db().system(SYSTEM), row)
-            .await
-            .unwrap();
-        (stream, id, self.log.open(tenant, stream, (id, 1), 0, 0))
-    }
-
-    async fn all(&self, stream: Uuid) -> read::Page {
-        read::pages(self.log.db().reader(SYSTEM), &[(stream, 0)], 1_000_000)
-            .await
-            .unwrap()
-            .remove(&stream)
-            .unwrap()
-    }
-}
-
-fn delta(offset: usize, text: &str) -> Payload {
-    Payload::Delta(Delta::new(
-        Uuid::nil(),
-        0,
-        u32::try_from(offset).unwrap(),
-        text.into(),
-    ))
-}
-
-/// The text of part 0, by the rule of clients: a piece that does not go on where the text ends is not taken.
-fn text(records: &[Record]) -> String {
-    let mut text = String::new();
-    for record in records {
-        if let Payload::Delta(delta) = &record.payload {
-            assert_eq!(
-                delta.offset as usize,
-                text.len(),
-                "a piece is lost or said twice"
-            );
-            text.push_str(delta.text());
-        }
-    }
-    text
-}
+use crate::house::{House, PATIENCE, SYSTEM, delta, text};
 
 /// A record was committed and nobody here was told: as between a COMMIT and its publishing, or when a hint was lost. Somebody
 /// else begins to follow just then and reads it. Whoever waited already must hear of it too.
@@ -188,7 +27,7 @@ fn text(records: &[Record]) -> String {
 async fn a_second_follower_takes_no_word_from_the_first() {
     let house = House::new().await;
     let (stream, _, mut line) = house.run().await;
-    line.push(Kind::TEXT, delta(0, "one")).await.unwrap();
+    line.push(Kind::TEXT, delta(0, 0, "one")).await.unwrap();
     let head = line.flush().await.unwrap();
     let mut first = house.log.follow(stream, 0);
     timeout(PATIENCE, first.next()).await.unwrap().unwrap();
@@ -258,13 +97,18 @@ async fn a_stream_that_is_held_for_long_delays_nobody_else() {
         [held_stream.into()],
     );
     tx.query_one_raw(lock).await.unwrap();
-    held.push(Kind::TEXT, delta(0, "waits")).await.unwrap();
+    held.push(Kind::TEXT, delta(0, 0, "waits")).await.unwrap();
     let began = Instant::now();
     let (mut offset, mut worst) = (0, Duration::ZERO);
     let words = async {
         while began.elapsed() < Duration::from_millis(1000) {
             let asked = Instant::now();
-            free.push(Kind::TEXT, delta(offset, "word ")).await.unwrap();
+            free.push(
+                Kind::TEXT,
+                delta(0, u32::try_from(offset).unwrap(), "word "),
+            )
+            .await
+            .unwrap();
             offset += 5;
             free.flush().await.unwrap();
             worst = worst.max(asked.elapsed());
@@ -306,9 +150,9 @@ async fn a_run_that_cannot_be_read_stops_nobody_else() {
         .exec(db)
         .await
         .unwrap();
-    bad.push(Kind::TEXT, delta(0, "refused")).await.unwrap();
+    bad.push(Kind::TEXT, delta(0, 0, "refused")).await.unwrap();
     sleep(Duration::from_millis(100)).await;
-    good.push(Kind::TEXT, delta(0, "fine")).await.unwrap();
+    good.push(Kind::TEXT, delta(0, 0, "fine")).await.unwrap();
     timeout(Duration::from_secs(5), good.flush())
         .await
         .expect("the writer goes on")
@@ -335,10 +179,10 @@ async fn a_silent_end_of_the_connection_is_noticed() {
     )
     .await;
     let (_, _, mut line) = house.run().await;
-    line.push(Kind::TEXT, delta(0, "before")).await.unwrap();
+    line.push(Kind::TEXT, delta(0, 0, "before")).await.unwrap();
     line.flush().await.unwrap();
     network.gone.fetch_add(1, Ordering::SeqCst);
-    line.push(Kind::TEXT, delta(6, "after")).await.unwrap();
+    line.push(Kind::TEXT, delta(0, 6, "after")).await.unwrap();
     timeout(Duration::from_secs(45), line.flush())
         .await
         .expect("the writer finds another connection")
@@ -400,9 +244,12 @@ async fn the_write_ahead_log_stays_small_under_load() {
         tokio::spawn(async move {
             let mut offset = 0;
             while began.elapsed() < Duration::from_secs(24) {
-                line.push(Kind::TEXT, delta(offset, "some words of a token "))
-                    .await
-                    .unwrap();
+                line.push(
+                    Kind::TEXT,
+                    delta(0, u32::try_from(offset).unwrap(), "some words of a token "),
+                )
+                .await
+                .unwrap();
                 offset += 22;
                 sleep(Duration::from_millis(20)).await;
             }
@@ -444,7 +291,7 @@ async fn closing_while_folding_folds_once() {
                             } else {
                                 Kind::REASONING
                             },
-                            delta(offset, "x"),
+                            delta(0, u32::try_from(offset).unwrap(), "x"),
                         )
                         .await
                         .is_err()
@@ -469,7 +316,7 @@ async fn closing_while_folding_folds_once() {
             failed.push(format!("round {round}: {error}"));
         }
         let said = talk.await.unwrap();
-        let page = house.all(stream).await;
+        let page = house.all(stream, 0).await;
         // `text` sees to it that none stands twice.
         if text(&page.records).len() < said {
             failed.push(format!("round {round}: {} of {said}", page.records.len()));
