@@ -27,7 +27,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
         "runs",
         "query ($n: Int!) { runs(first: $n) { nodes { status queuePosition agent { name } model { name } conversation { title } input { text } output { text } steps { index toolCalls { name } model { name } } toolCalls { status } } } }",
     ),
-    ("viewer", "{ viewer { user { name email } tenant { name } role permissions memberships { role tenant { name } } apiKeys(first: 10) { nodes { name owner { name } } } } }"),
+    ("viewer", "query ($n: Int!) { viewer { user { name email } tenant { name } role permissions memberships { role tenant { name } } apiKeys(first: $n) { nodes { name owner { name } } } } }"),
 ];
 
 fn logged() -> Options {
@@ -113,6 +113,11 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
         );
         let create = "mutation ($input: CreateAgentInput!) { createAgent(input: $input) { agent { id } errors { message } } }";
         scene.client.done(create, json!({ "input": { "name": format!("Agent {i}"), "instructions": "x", "modelId": models[i] } })).await;
+    }
+    for i in 0..100 {
+        let create = "mutation ($input: CreateApiKeyInput!) { createApiKey(input: $input) { errors { message } } }";
+        let input = json!({ "name": format!("key {i}"), "kind": "PERSONAL" });
+        scene.client.done(create, json!({ "input": input })).await;
     }
     // the first by name has a fallback too
     let builtin = scene
@@ -204,7 +209,7 @@ async fn nodes_of_five_types_take_a_statement_for_each() {
     ids.push(
         scene
             .client
-            .ok("{ viewer { user { id } } }", json!({}))
+            .ok("query ($n: Int!) { viewer { user { id } } }", json!({}))
             .await["viewer"]["user"]["id"]
             .as_str()
             .unwrap()
