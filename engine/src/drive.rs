@@ -674,7 +674,7 @@ async fn checkpoint(
     run: &mut run::Model,
     parts: Parts,
 ) -> Result<(), CommandError> {
-    run.step_seq = c.head(run.conversation_id.0);
+    let parts_seq = c.head(run.conversation_id.0);
     run.progress_at = Some(c.now());
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(run.id))
@@ -683,7 +683,6 @@ async fn checkpoint(
             losses_in_step: Set(run.losses_in_step),
             usage: Set(run.usage.clone()),
             first_token_at: Set(run.first_token_at),
-            step_seq: Set(run.step_seq),
             progress_at: Set(run.progress_at),
             ..Default::default()
         })
@@ -694,7 +693,7 @@ async fn checkpoint(
         .filter(message::Column::Status.eq(MessageStatus::Streaming))
         .set(message::ActiveModel {
             parts: Set(parts),
-            parts_seq: Set(run.step_seq),
+            parts_seq: Set(parts_seq),
             updated_at: Set(c.now()),
             ..Default::default()
         })

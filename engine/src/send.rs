@@ -230,7 +230,6 @@ async fn send(
         lease_until: None,
         progress_at: None,
         steps: 0,
-        step_seq: 0,
         error: None,
         usage: Usage::default(),
         first_seq: before,

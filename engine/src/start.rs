@@ -64,18 +64,16 @@ pub(crate) async fn start(
         .draft(),
     );
     reveal(c, &run, &mut answer).await?;
-    let seq = c.append(
+    c.append(
         stream,
         Some((run.id, run.attempt)),
         Body::StepStarted { step: 0 }.draft(),
     );
-    run.step_seq = seq;
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(run.id))
         .set(run::ActiveModel {
             agent_version_id: Set(run.agent_version_id),
             model_id: Set(run.model_id),
-            step_seq: Set(seq),
             ..Default::default()
         })
         .exec(&**c.tx())

@@ -174,7 +174,6 @@ fn asked(n: u128, talk: ConversationId, status: RunStatus, queue_no: i64) -> run
         lease_until: None,
         progress_at: None,
         steps: 0,
-        step_seq: 0,
         error: None,
         usage: Usage::default(),
         first_seq: 0,

@@ -256,25 +256,33 @@ async fn nodes_of_five_types_take_a_statement_for_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_statements_of_a_run_are_few() {
     let scene = Scene::with(logged()).await;
-    let agent = scene.agent("tokens-200-1").await;
+    let (short, long) = (
+        scene.agent("tokens-20-1").await,
+        scene.agent("tokens-200-1").await,
+    );
     let document = "mutation ($input: SendMessageInput!) { sendMessage(input: $input) { run { id } errors { code } } }";
-    let mut last = 0;
-    for id in ["run-first", "run-second"] {
-        let data = ask(
-            &scene.client,
-            id,
-            document,
-            &json!({ "input": { "agentId": agent, "text": "go" } }),
-        )
-        .await;
+    let mut counts = Vec::new();
+    for (id, agent) in [
+        ("run-first", &short),
+        ("run-short", &short),
+        ("run-long", &long),
+    ] {
+        let input = json!({ "input": { "agentId": agent, "text": "go" } });
+        let data = ask(&scene.client, id, document, &input).await;
         let run = scene
             .ended(data["sendMessage"]["run"]["id"].as_str().unwrap())
             .await;
         assert_eq!(run["status"], "COMPLETED");
-        let counts = counted(&scene, id, 1).await;
-        last = counts[id].len();
-        // one transaction to start it, what the step reads, one to end it: none of it grows with the tokens
-        assert!(last <= 45, "{last} statements: {:#?}", counts[id]);
+        let statements = counted(&scene, id, 1).await.remove(id).unwrap();
+        // one transaction to start it, what the step reads, one to end it
+        assert!(
+            statements.len() <= 45,
+            "{}: {statements:#?}",
+            statements.len()
+        );
+        counts.push(without(&statements));
     }
+    let last = counts[2];
+    assert_eq!(counts[1], last, "none of it grows with the tokens");
     println!("a run of 200 tokens: {last} statements beside its batches of deltas");
 }

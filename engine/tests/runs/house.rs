@@ -35,7 +35,6 @@ pub struct House {
     pub scope: Scope,
     pub provider: Provider,
     pub agent: AgentId,
-    location: Location,
     _folder: tempfile::TempDir,
     _database: Option<Database>,
 }
@@ -125,23 +124,12 @@ impl House {
             engine,
             scope,
             provider,
-            location,
             _folder: folder,
             _database: database,
         };
         house.add_agent(max_steps).await;
         house.engine.start().await.unwrap();
         house
-    }
-
-    /// A second process on the same database; PostgreSQL only.
-    pub async fn replica(&self) -> Option<Engine> {
-        if matches!(self.location, Location::Sqlite(_)) {
-            return None;
-        }
-        let engine = engine(&self.location).await;
-        engine.start().await.unwrap();
-        Some(engine)
     }
 
     async fn add_agent(&self, max_steps: i32) {

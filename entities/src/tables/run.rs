@@ -61,8 +61,6 @@ pub struct Model {
     pub progress_at: Option<DateTime<Utc>>,
     /// How many are finished.
     pub steps: i32,
-    /// The number of the last checkpoint.
-    pub step_seq: i64,
     /// Why it failed.
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub error: Option<RunError>,

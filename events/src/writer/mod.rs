@@ -310,11 +310,6 @@ impl RunLog {
             Err(_) => Fate::Gone,
         }
     }
-
-    /// A command of this run's worker raised or read the fence under the stream's lock: this is what it is now.
-    pub fn know_fence(&self, fence: i64) {
-        self.line.state.send_modify(|state| state.fence = fence);
-    }
 }
 
 impl Drop for RunLog {

@@ -145,7 +145,6 @@ impl House {
             lease_until: None,
             progress_at: None,
             steps: 0,
-            step_seq: 0,
             error: None,
             usage: Usage::default(),
             first_seq: 0,

@@ -264,7 +264,6 @@ create table runs (
     lease_until {time},
     progress_at {time},
     steps int not null,
-    step_seq bigint not null,
     error {json},
     usage {json} not null,
     first_seq bigint not null,
