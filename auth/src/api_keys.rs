@@ -7,8 +7,9 @@ use adapters::sealing::{Secret, digest};
 use chrono::{DateTime, Utc};
 use entities::{
     ApiKeyId, ApiKeyKind, CommandError, MembershipId, Permission, Permissions, Principal, Refusal,
-    Role, Scope, api_key, input, membership, query::*,
+    Role, Scope, SessionId, api_key, input, membership, query::*,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{Authority, base62, identity::CredentialId};
 
@@ -33,6 +34,16 @@ pub struct NewApiKey {
     pub permissions: Option<Permissions>,
     /// Left out: until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// A key that was made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CreatedKey {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The key itself, the first time it is answered: it is nowhere else.
+    #[serde(skip)]
+    pub secret: Option<Secret>,
 }
 
 /// Whether a text has the form of an API key, the checksum included.
@@ -70,10 +81,10 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Keys change by a session only: one that leaked can't make another, nor undo its own end.
-fn by_session(scope: &Scope) -> Result<(), CommandError> {
+/// Passwords, sessions and keys change by a session only: a key that leaked can't make another, nor undo its own end.
+pub(crate) fn by_session(scope: &Scope) -> Result<SessionId, CommandError> {
     match scope.principal() {
-        Principal::Session(_) => Ok(()),
+        Principal::Session(id) => Ok(id),
         Principal::Key(_) | Principal::Run => Err(CommandError::Forbidden(None)),
     }
 }
@@ -109,7 +120,7 @@ fn granted(scope: &Scope, asked: Option<Permissions>) -> Result<Permissions, Ref
 }
 
 impl Authority {
-    /// Makes an API key of the caller's in his tenant, and answers its row and the key itself, which is nowhere else from then on.
+    /// Makes an API key of the caller's in his tenant, and answers its id and the key itself, which is nowhere else from then on.
     ///
     /// # Errors
     /// Refusals of the input; [`CommandError::Forbidden`] where the caller came by a key.
@@ -117,7 +128,7 @@ impl Authority {
         &self,
         scope: &Scope,
         new: NewApiKey,
-    ) -> Result<(api_key::Model, Secret), CommandError> {
+    ) -> Result<CreatedKey, CommandError> {
         by_session(scope)?;
         let now = self.0.clock.now();
         let mut refusals = Vec::new();
@@ -163,12 +174,17 @@ impl Authority {
             last_used_at: None,
             created_at: now,
         };
-        let added = row.clone();
-        self.command(move |tx, _| {
-            Box::pin(async move { Ok(api_key::Entity::add(&**tx, added).await?) })
+        self.command_once(move |tx, _| {
+            Box::pin(async move {
+                let id = row.id;
+                api_key::Entity::add(&**tx, row).await?;
+                Ok(CreatedKey {
+                    id,
+                    secret: Some(secret),
+                })
+            })
         })
-        .await?;
-        Ok((row, secret))
+        .await
     }
 
     /// Ends an API key of the caller's, or with MEMBERS_MANAGE one of somebody below him (an OWNER's also of another OWNER). One
@@ -179,7 +195,7 @@ impl Authority {
     pub async fn revoke_api_key(&self, scope: &Scope, id: ApiKeyId) -> Result<(), CommandError> {
         by_session(scope)?;
         let by = scope.clone();
-        self.command(move |tx, now| {
+        self.command_once(move |tx, now| {
             Box::pin(async move {
                 let path = &["input", "id"];
                 let key = api_key::Entity::in_tenant(&by)
@@ -230,7 +246,7 @@ mod tests {
     use entities::UserId;
 
     use super::*;
-    use crate::testing::{House, a_key, personal};
+    use crate::testing::{House, a_key, personal, the_key};
 
     #[test]
     fn the_checksum_is_the_known_one() {
@@ -274,11 +290,8 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(
-            house
-                .auth
-                .create_api_key(&scope, personal(Some(some), None))
+            the_key(&house, &scope, personal(Some(some), None))
                 .await
-                .unwrap()
                 .0
                 .permissions,
             some

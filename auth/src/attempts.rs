@@ -35,23 +35,26 @@ pub(crate) fn address_key(keyring: &Keyring, address: IpAddr) -> Vec<u8> {
     keyring.mac("sign-in address", &bytes).to_vec()
 }
 
-/// Counts an attempt under each key. The account's block does not hold where `account_is_exempt`.
+/// Counts an attempt under each key: of an account, where one was named, and of an address. The account's block does not hold
+/// where `account_is_exempt`.
 ///
 /// # Errors
 /// [`CommandError::RateLimited`] while blocked; then the attempt is not counted.
 pub(crate) async fn count(
     tx: &Tx,
-    account: &[u8],
+    account: Option<&[u8]>,
     address: Option<&[u8]>,
     account_is_exempt: bool,
     now: DateTime<Utc>,
 ) -> Result<(), CommandError> {
-    let keys: Vec<_> = std::iter::once(account)
+    let keys: Vec<_> = account
+        .into_iter()
         .chain(address)
         .map(<[u8]>::to_vec)
         .collect();
     let rows = sign_in_failure::Entity::locked(SCOPE, &**tx, &keys, now).await?;
-    let holds = |row: &&sign_in_failure::Model| !(account_is_exempt && row.key == account);
+    let holds =
+        |row: &&sign_in_failure::Model| !(account_is_exempt && Some(row.key.as_slice()) == account);
     if let Some(until) = rows
         .iter()
         .filter(holds)

@@ -12,8 +12,9 @@ use adapters::{
 };
 use chrono::{DateTime, Utc};
 use entities::{CommandError, Db, Tx};
-use events::Log;
+use events::{Log, Once};
 use futures_util::future::BoxFuture;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched};
 
@@ -47,7 +48,7 @@ pub struct RequestContext {
 
 /// Who is asking and what they may do. Clones are the same.
 #[derive(Clone)]
-pub struct Authority(pub(crate) Arc<Inner>);
+pub struct Authority(pub(crate) Arc<Inner>, Option<Arc<Once>>);
 
 /// What the modules of this crate share.
 pub(crate) struct Inner {
@@ -76,17 +77,21 @@ impl Authority {
         tasks: &Tasks,
         config: AuthConfig,
     ) -> Self {
-        let authority = Self(Arc::new(Inner {
-            db,
-            log,
-            keyring,
-            passwords: Passwords::new(tasks.clone(), clock.clone()),
-            clock,
-            config,
-            signing: SigningKeys::default(),
-            cache: Cache::default(),
-            watched: Watched::default(),
-        }));
+        let watched = Watched::new(clock.instant());
+        let authority = Self(
+            Arc::new(Inner {
+                db,
+                log,
+                keyring,
+                passwords: Passwords::new(tasks.clone(), clock.clone()),
+                clock,
+                config,
+                signing: SigningKeys::default(),
+                cache: Cache::default(),
+                watched,
+            }),
+            None,
+        );
         authority.keep_watch(tasks);
         authority
     }
@@ -96,7 +101,30 @@ impl Authority {
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self(inner)
+        Self(inner, None)
+    }
+
+    /// This authority for one mutation: what it is asked to do through it is done once for its key.
+    #[must_use]
+    pub fn once(&self, once: Option<Once>) -> Self {
+        Self(self.0.clone(), once.map(Arc::new))
+    }
+
+    /// One transaction of a client's, done once where it came with a key. Secrets in `T` are not to be written: serde skips them,
+    /// and a repetition is answered without.
+    pub(crate) async fn command_once<T, F>(&self, work: F) -> Result<T, CommandError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: for<'c> FnOnce(&'c Tx, DateTime<Utc>) -> BoxFuture<'c, Result<T, CommandError>>
+            + Send
+            + 'static,
+    {
+        self.0
+            .log
+            .command_once(self.1.clone(), move |command| {
+                work(command.tx(), command.now())
+            })
+            .await
     }
 
     /// One transaction, which goes on when its caller is gone.

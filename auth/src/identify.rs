@@ -2,7 +2,7 @@
 //!
 //! Each credential is read afresh, in one statement, at most every two seconds per process.
 
-use adapters::sealing::digest;
+use adapters::{clock::BootInstant, sealing::digest};
 use entities::{
     ApiKeyId, CommandError, DbErr, Permissions, Principal, Scope, SystemScope, TenantId, UserId,
     input,
@@ -12,7 +12,7 @@ use entities::{
 use crate::{Authority, Identity, api_keys, identity::CredentialId, tokens};
 
 const SCOPE: SystemScope = SystemScope::of("credentials");
-const BAD: CommandError =
+pub(crate) const BAD: CommandError =
     CommandError::Unauthenticated("the credential is not valid, or no longer");
 
 /// What a request carried to say who is asking.
@@ -71,11 +71,11 @@ impl Authority {
             Some(identity) => identity,
             None => {
                 let identity = if text.starts_with("weft_") {
-                    self.by_key(text, credential.tenant).await?
+                    self.by_key(text, credential.tenant, at).await?
                 } else {
-                    self.by_token(text, credential.tenant).await?
+                    self.by_token(text, credential.tenant, at).await?
                 };
-                self.0.cache.put(carried, at, identity.clone());
+                self.0.cache.put(carried, identity.clone());
                 identity
             }
         };
@@ -88,7 +88,12 @@ impl Authority {
         Ok(Some(identity))
     }
 
-    async fn by_key(&self, text: &str, tenant: Option<&str>) -> Result<Identity, CommandError> {
+    async fn by_key(
+        &self,
+        text: &str,
+        tenant: Option<&str>,
+        read_at: BootInstant,
+    ) -> Result<Identity, CommandError> {
         if !api_keys::is_well_formed(text) {
             return Err(BAD);
         }
@@ -99,15 +104,20 @@ impl Authority {
             .ok_or(BAD)?;
         let expires_at = standing.key.as_ref().and_then(|key| key.expires_at);
         let seen = standing.key.as_ref().and_then(|key| key.last_used_at);
-        let identity = Identity::of(standing, expires_at).ok_or(BAD)?;
+        let identity = Identity::of(standing, expires_at, read_at).ok_or(BAD)?;
         if tenant.is_some_and(|slug| slug != identity.tenant().slug) {
             return Err(CommandError::Forbidden(None));
         }
-        self.0.watched.seen(&identity, seen, now);
+        self.0.watched.seen.note(&identity, seen, now);
         Ok(identity)
     }
 
-    async fn by_token(&self, text: &str, tenant: Option<&str>) -> Result<Identity, CommandError> {
+    async fn by_token(
+        &self,
+        text: &str,
+        tenant: Option<&str>,
+        read_at: BootInstant,
+    ) -> Result<Identity, CommandError> {
         let told = |error: tokens::TokenError| {
             tracing::debug!(%error, "an access token was refused");
             BAD
@@ -135,22 +145,71 @@ impl Authority {
                     && standing.user.id == access.user
             })
             .ok_or(BAD)?;
-        let seen = standing
-            .session
-            .as_ref()
-            .map(|session| session.last_seen_at);
-        let ends_at = standing
-            .session
-            .as_ref()
-            .map_or(access.expires_at, |session| session.ends_at);
+        let session = standing.session.clone().ok_or(BAD)?;
         let missing = if tenant.is_some() {
             CommandError::Forbidden(None)
         } else {
             BAD
         };
-        let identity =
-            Identity::of(standing, Some(access.expires_at.min(ends_at))).ok_or(missing)?;
-        self.0.watched.seen(&identity, seen, now);
+        let identity = Identity::of(
+            standing,
+            Some(access.expires_at.min(session.ends_at)),
+            read_at,
+        )
+        .ok_or(missing)?;
+        self.0
+            .watched
+            .seen
+            .note(&identity, Some(session.last_seen_at), now);
+        if access.rotation == session.rotation && session.used_rotation < session.rotation {
+            self.0.watched.seen.note_used(session.id, session.rotation);
+        }
+        Ok(identity)
+    }
+
+    /// The same asker as he stands at this moment, where `identity` was established a while ago: at the beginning of a socket, say.
+    ///
+    /// # Errors
+    /// As [`Authority::identify`]: it has ended, or its user may no longer act in the tenant.
+    pub async fn again(&self, identity: &Identity) -> Result<Identity, CommandError> {
+        let (at, now) = (self.0.clock.instant(), self.0.clock.now());
+        let expires_at = identity.expires_at();
+        if expires_at.is_some_and(|at| at <= now) {
+            return Err(BAD);
+        }
+        if identity.is_fresh(at) {
+            return Ok(identity.clone());
+        }
+        let (user, tenant) = (identity.user().id, identity.tenant().id);
+        let (kind, id) = match identity.id() {
+            CredentialId::Session(id) => (b's', id.0),
+            CredentialId::Key(id) => (b'k', id.0),
+        };
+        // Not a text that a request could carry: it holds bytes that are none.
+        let expiry = expires_at.map_or(0, |at| at.timestamp_micros());
+        let mut named = vec![0xff, kind];
+        named.extend(id.as_bytes());
+        named.extend(tenant.0.as_bytes());
+        named.extend(expiry.to_be_bytes());
+        let named = digest(&named);
+        if let Some(kept) = self.0.cache.get(&named, at) {
+            return Ok(kept);
+        }
+        let db = self.0.db.reader(SCOPE);
+        let standing = match identity.id() {
+            CredentialId::Session(id) => of_session(SCOPE, db, id, InTenant::Id(tenant)).await?,
+            CredentialId::Key(id) => of_user(SCOPE, db, user, tenant, Some(id)).await?,
+        };
+        let standing = standing
+            .filter(|standing| standing.credential_is_good(now) && standing.user.id == user)
+            .ok_or(BAD)?;
+        let seen = match (&standing.session, &standing.key) {
+            (Some(session), _) => Some(session.last_seen_at),
+            (None, key) => key.as_ref().and_then(|key| key.last_used_at),
+        };
+        let identity = Identity::of(standing, expires_at, at).ok_or(BAD)?;
+        self.0.watched.seen.note(&identity, seen, now);
+        self.0.cache.put(named, identity.clone());
         Ok(identity)
     }
 
@@ -201,7 +260,7 @@ mod tests {
     use entities::{CredentialKind, Permission, Role, membership, query::*, session, tenant, user};
 
     use super::*;
-    use crate::testing::{House, SCOPE, a_key, personal};
+    use crate::testing::{House, SCOPE, a_key, personal, the_key};
 
     fn is_bad<T: std::fmt::Debug>(answer: Result<T, CommandError>) {
         match answer {
@@ -346,11 +405,7 @@ mod tests {
         assert!(matches!(unknown, Err(CommandError::Refused(_))));
 
         let soon = house.clock.now() + chrono::TimeDelta::seconds(1);
-        let (_, secret) = house
-            .auth
-            .create_api_key(&scope, personal(None, Some(soon)))
-            .await
-            .unwrap();
+        let (_, secret) = the_key(&house, &scope, personal(None, Some(soon))).await;
         assert_eq!(
             house.identify(secret.expose()).await.unwrap().expires_at(),
             Some(soon)
@@ -458,6 +513,40 @@ mod tests {
             .await
             .unwrap();
         is_bad(seen().await);
+    }
+
+    #[tokio::test]
+    async fn who_asked_before_asks_again_as_he_is_now() {
+        let house = House::new().await;
+        let signed_in = house.set_up().await;
+        let scope = signed_in.identity.scope().clone();
+        let (_, key) = a_key(&house, &scope).await;
+        let by_session = house
+            .identify(signed_in.access_token.expose())
+            .await
+            .unwrap();
+        let by_key = house.identify(key.expose()).await.unwrap();
+        membership::Entity::change_in(&scope)
+            .col_expr(membership::Column::Role, Expr::value("MEMBER"))
+            .exec(house.db.system(SCOPE))
+            .await
+            .unwrap();
+        for identity in [&by_session, &by_key] {
+            let kept = house.auth.again(identity).await.unwrap();
+            assert_eq!(kept.scope(), identity.scope(), "for two seconds");
+        }
+        house.clock.advance(Duration::from_secs(2));
+        for identity in [&by_session, &by_key] {
+            let now = house.auth.again(identity).await.unwrap();
+            assert_eq!(now.scope().role(), Role::Member);
+            assert_eq!(now.expires_at(), identity.expires_at());
+            assert_eq!(now.acting(), identity.acting());
+        }
+        house.auth.sign_out(&scope, true).await.unwrap();
+        is_bad(house.auth.again(&by_session).await);
+        assert!(house.auth.again(&by_key).await.is_ok());
+        house.clock.advance(Duration::from_secs(3_600));
+        is_bad(house.auth.again(&by_session).await);
     }
 
     #[tokio::test]

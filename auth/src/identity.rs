@@ -9,11 +9,11 @@ use std::{
 use adapters::clock::BootInstant;
 use chrono::{DateTime, Utc};
 use entities::{
-    ApiKeyId, ApiKeyKind, CredentialKind, Permission, Permissions, Principal, Scope, SessionId,
-    membership, standing::Standing, tenant, user,
+    ApiKeyId, ApiKeyKind, CredentialKind, Permission, Permissions, Principal, Role, Scope,
+    SessionId, membership, standing::Standing, tenant, user,
 };
 
-use crate::api_keys::{self, Acting};
+use crate::api_keys::Acting;
 
 /// For how long what was read is believed.
 const KEPT: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub(crate) enum CredentialId {
 #[derive(Debug, Clone)]
 pub struct Identity(Arc<Parts>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parts {
     scope: Scope,
     user: user::Model,
@@ -40,40 +40,49 @@ struct Parts {
     credential: CredentialKind,
     id: CredentialId,
     expires_at: Option<DateTime<Utc>>,
+    read_at: BootInstant,
+}
+
+/// What a role gives whoever comes by a session, or by a key with these rights of its own.
+pub(crate) fn rights(
+    role: Role,
+    is_platform_administrator: bool,
+    of_key: Option<Permissions>,
+) -> Permissions {
+    let of_role = Permissions::of(role);
+    match of_key {
+        Some(of_key) => of_key.and(of_role),
+        None if is_platform_administrator => of_role.with(Permission::PlatformManage),
+        None => of_role,
+    }
 }
 
 impl Identity {
-    /// `None` where the user may not act in the tenant, or no credential stands behind it.
-    pub(crate) fn of(standing: Standing, expires_at: Option<DateTime<Utc>>) -> Option<Self> {
+    /// `None` where the user may not act in the tenant, or no credential stands behind it. `read_at` is a moment before it was
+    /// read.
+    pub(crate) fn of(
+        standing: Standing,
+        expires_at: Option<DateTime<Utc>>,
+        read_at: BootInstant,
+    ) -> Option<Self> {
         let (tenant, membership) = standing.member()?;
         let role = membership.role;
-        let (id, credential, rights) = match (&standing.session, &standing.key) {
-            (Some(session), None) => {
-                let rights = Permissions::of(role);
-                let rights = if standing.user.is_platform_administrator {
-                    rights.with(Permission::PlatformManage)
-                } else {
-                    rights
-                };
-                (
-                    CredentialId::Session(session.id),
-                    session.credential,
-                    rights,
-                )
-            }
+        let (id, credential) = match (&standing.session, &standing.key) {
+            (Some(session), None) => (CredentialId::Session(session.id), session.credential),
             (None, Some(key)) => {
                 let kind = match key.kind {
                     ApiKeyKind::Personal => CredentialKind::PersonalKey,
                     ApiKeyKind::Service => CredentialKind::ServiceKey,
                 };
-                (
-                    CredentialId::Key(key.id),
-                    kind,
-                    api_keys::effective(key, role),
-                )
+                (CredentialId::Key(key.id), kind)
             }
             _ => return None,
         };
+        let rights = rights(
+            role,
+            standing.user.is_platform_administrator,
+            standing.key.as_ref().map(|key| key.permissions),
+        );
         let principal = match id {
             CredentialId::Session(id) => Principal::Session(id),
             CredentialId::Key(id) => Principal::Key(id),
@@ -87,6 +96,7 @@ impl Identity {
             credential,
             id,
             expires_at,
+            read_at,
         })))
     }
 
@@ -144,6 +154,44 @@ impl Identity {
         }
     }
 
+    /// The same asker with other rights.
+    pub(crate) fn with(&self, role: Role, permissions: Permissions) -> Self {
+        let scope = self.scope();
+        if (scope.role(), scope.permissions()) == (role, permissions) {
+            return self.clone();
+        }
+        let scope = Scope::new(
+            scope.tenant(),
+            scope.user(),
+            role,
+            permissions,
+            scope.principal(),
+        );
+        let membership = membership::Model {
+            role,
+            ..self.0.membership.clone()
+        };
+        Self(Arc::new(Parts {
+            scope,
+            membership,
+            ..Parts::clone(&self.0)
+        }))
+    }
+
+    /// A moment before it was read.
+    pub(crate) fn read_at(&self) -> BootInstant {
+        self.0.read_at
+    }
+
+    /// Whether it was read so lately that it is believed.
+    pub(crate) fn is_fresh(&self, at: BootInstant) -> bool {
+        at.since(self.0.read_at) < KEPT
+    }
+
+    pub(crate) fn id(&self) -> CredentialId {
+        self.0.id
+    }
+
     pub(crate) fn acting(&self) -> Acting {
         (self.0.id, self.0.membership.id)
     }
@@ -151,24 +199,24 @@ impl Identity {
 
 /// What was read lately, by the SHA-256 of what the request carried.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<HashMap<[u8; 32], (BootInstant, Identity)>>);
+pub(crate) struct Cache(Mutex<HashMap<[u8; 32], Identity>>);
 
 impl Cache {
     pub(crate) fn get(&self, key: &[u8; 32], at: BootInstant) -> Option<Identity> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries
             .get(key)
-            .filter(|(read_at, _)| at.since(*read_at) < KEPT)
-            .map(|(_, identity)| identity.clone())
+            .filter(|identity| identity.is_fresh(at))
+            .cloned()
     }
 
-    pub(crate) fn put(&self, key: [u8; 32], read_at: BootInstant, identity: Identity) {
+    pub(crate) fn put(&self, key: [u8; 32], identity: Identity) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= CACHED {
-            entries.retain(|_, (at, _)| read_at.since(*at) < KEPT);
+            entries.retain(|_, kept| kept.is_fresh(identity.0.read_at));
         }
         if entries.len() < CACHED {
-            entries.insert(key, (read_at, identity));
+            entries.insert(key, identity);
         }
     }
 
@@ -176,6 +224,6 @@ impl Cache {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, (_, identity)| identity.0.id != id);
+            .retain(|_, identity| identity.0.id != id);
     }
 }

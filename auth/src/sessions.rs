@@ -45,6 +45,8 @@ pub(crate) async fn begin(
         tenant_id: tenant,
         credential,
         rotation: 0,
+        rotated_at: None,
+        used_rotation: 0,
         user_agent: context.user_agent.as_deref().map(shown),
         address: context
             .address
@@ -60,7 +62,7 @@ pub(crate) async fn begin(
 }
 
 /// A foreign text as it may be shown: without controls, of bounded length.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control())
         .take(USER_AGENT)
@@ -83,14 +85,15 @@ impl Authority {
             now,
             self.0.clock.uuid(),
         );
-        let expires_at = now + tokens::ACCESS_TOKEN_LASTS;
+        let expires_at = tokens::runs_out(session, now);
         let key = self.signing_key().await?;
         let (kid, signer) = key.signer()?;
         let access_token = tokens::sign(&claims, &kid, signer).map_err(|error| {
             CommandError::Internal(format!("an access token was not signed: {error}"))
         })?;
         let refresh_token = tokens::refresh(&self.0.keyring, session.id, session.rotation);
-        let identity = Identity::of(standing, Some(expires_at)).ok_or_else(|| {
+        let read_at = self.0.clock.instant();
+        let identity = Identity::of(standing, Some(expires_at), read_at).ok_or_else(|| {
             CommandError::Internal("a session began for somebody who may not use it".into())
         })?;
         Ok(SignedIn {

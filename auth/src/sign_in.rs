@@ -73,7 +73,7 @@ impl Authority {
                     let exempt = knows(tx, account.as_ref(), counted.address.as_deref()).await?;
                     attempts::count(
                         tx,
-                        &counted.account,
+                        Some(&counted.account),
                         counted.address.as_deref(),
                         exempt,
                         now,
@@ -130,7 +130,7 @@ async fn find(
 }
 
 /// Whether the account signed in from the address before.
-async fn knows(
+pub(crate) async fn knows(
     tx: &Tx,
     account: Option<&user::Model>,
     address: Option<&[u8]>,
@@ -154,13 +154,6 @@ async fn begin(
     context: RequestContext,
     now: DateTime<Utc>,
 ) -> Result<Standing, CommandError> {
-    let current = user::Entity::anywhere(SCOPE)
-        .filter(user::Column::Id.eq(account.id))
-        .one(&**tx)
-        .await?;
-    let account = current
-        .filter(|now| now.is_active && now.password_hash == account.password_hash)
-        .ok_or(WRONG)?;
     let mut memberships = memberships_of(SCOPE, &**tx, account.id).await?.into_iter();
     let (membership, tenant) = memberships
         .find(|(_, tenant)| slug.as_ref().is_none_or(|slug| *slug == tenant.slug))
@@ -189,6 +182,16 @@ async fn begin(
         .filter(membership::Column::Id.eq(membership.id))
         .exec(&**tx)
         .await?;
+    // Locked, so that no session begins by a password that is being changed at this moment; after the membership, in the order
+    // in which whoever else holds both takes them.
+    let current = user::Entity::anywhere(SCOPE)
+        .filter(user::Column::Id.eq(account.id))
+        .lock_exclusive()
+        .one(&**tx)
+        .await?;
+    let account = current
+        .filter(|now| now.is_active && now.password_hash == account.password_hash)
+        .ok_or(WRONG)?;
     user::Entity::change_anywhere(SCOPE)
         .col_expr(user::Column::LastSeenAt, Expr::value(now))
         .filter(user::Column::Id.eq(account.id))

@@ -1,4 +1,4 @@
-//! An installation of its own for each test, on SQLite.
+//! An installation of its own for each test, on the database that the environment says.
 
 use std::sync::Arc;
 
@@ -9,13 +9,15 @@ use adapters::{
 };
 use chrono::{DateTime, Utc};
 use entities::{
-    ApiKeyKind, CommandError, Db, Permissions, Scope, SystemScope, api_key, db::Location,
+    ApiKeyKind, CommandError, Db, Permissions, Scope, SystemScope, api_key, db::Location, query::*,
 };
 use events::{Log, LogOptions};
+use support::database::{Chosen, Database};
 use tempfile::TempDir;
 
 use crate::{
-    AuthConfig, Authority, Credential, Identity, NewApiKey, RequestContext, SetUp, SignedIn,
+    AuthConfig, Authority, Credential, Identity, NewApiKey, Refresh, RequestContext, SetUp, SignIn,
+    SignedIn,
 };
 
 pub(crate) const PASSWORD: &str = "weaving-at-night";
@@ -29,14 +31,23 @@ pub(crate) struct House {
     pub(crate) tasks: Tasks,
     log: Log,
     _folder: TempDir,
+    _database: Option<Database>,
 }
 
 impl House {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Db::connect(&Location::Sqlite(folder.path().join("weft.db")))
-            .await
-            .unwrap();
+        let (location, database) = match Chosen::from_environment() {
+            Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
+            Chosen::Postgres(cluster) => {
+                let database = Database::create(&cluster).await.unwrap();
+                (
+                    Location::Postgres(database.url().to_owned()),
+                    Some(database),
+                )
+            }
+        };
+        let db = Db::connect(&location).await.unwrap();
         migration::migrate(db.system(SCOPE)).await.unwrap();
         let clock = Arc::new(ManualClock::new(
             DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
@@ -56,6 +67,7 @@ impl House {
             tasks,
             log,
             _folder: folder,
+            _database: database,
         }
     }
 
@@ -69,6 +81,28 @@ impl House {
             .set_up(owner(), at_the_machine(), |_, _| Box::pin(async { Ok(()) }))
             .await
             .unwrap()
+    }
+
+    /// Ada again, in another session.
+    pub(crate) async fn sign_in(&self) -> SignedIn {
+        self.try_sign_in(PASSWORD).await.unwrap()
+    }
+
+    pub(crate) async fn try_sign_in(&self, password: &str) -> Result<SignedIn, CommandError> {
+        let given = SignIn {
+            email: owner().email,
+            password: Secret::new(password),
+            tenant: None,
+        };
+        self.auth.sign_in(given, at_the_machine()).await
+    }
+
+    pub(crate) async fn refresh(&self, token: &Secret) -> Result<SignedIn, CommandError> {
+        let given = Refresh {
+            refresh_token: token.clone(),
+            tenant: None,
+        };
+        self.auth.refresh_session(given, at_the_machine()).await
     }
 
     pub(crate) async fn identify(&self, bearer: &str) -> Result<Identity, CommandError> {
@@ -134,9 +168,19 @@ pub(crate) fn personal(
 }
 
 pub(crate) async fn a_key(house: &House, scope: &Scope) -> (api_key::Model, Secret) {
-    house
-        .auth
-        .create_api_key(scope, personal(None, None))
+    the_key(house, scope, personal(None, None)).await
+}
+
+pub(crate) async fn the_key(
+    house: &House,
+    scope: &Scope,
+    new: NewApiKey,
+) -> (api_key::Model, Secret) {
+    let made = house.auth.create_api_key(scope, new).await.unwrap();
+    let row = api_key::Entity::in_tenant(scope)
+        .filter(api_key::Column::Id.eq(made.id))
+        .one(house.db.reader(SystemScope::of("tests")))
         .await
-        .unwrap()
+        .unwrap();
+    (row.unwrap(), made.secret.unwrap())
 }

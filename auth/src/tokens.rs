@@ -51,6 +51,7 @@ pub(crate) struct Access {
     pub(crate) session: SessionId,
     pub(crate) user: UserId,
     pub(crate) tenant: TenantId,
+    pub(crate) rotation: i64,
     pub(crate) expires_at: DateTime<Utc>,
 }
 
@@ -73,6 +74,11 @@ pub(crate) enum TokenError {
     Ids,
 }
 
+/// When an access token for `session` runs out that is issued at `now`: no later than the session itself.
+pub(crate) fn runs_out(session: &session::Model, now: DateTime<Utc>) -> DateTime<Utc> {
+    (now + ACCESS_TOKEN_LASTS).min(session.ends_at)
+}
+
 /// The claims of an access token for `session` in `tenant`, issued at `now`.
 pub(crate) fn claims(
     issuer: &str,
@@ -89,7 +95,7 @@ pub(crate) fn claims(
         ten: tenant.to_string(),
         rot: session.rotation,
         iat: now.timestamp(),
-        exp: (now + ACCESS_TOKEN_LASTS).timestamp(),
+        exp: runs_out(session, now).timestamp(),
         jti: jti.to_string(),
     }
 }
@@ -171,6 +177,7 @@ pub(crate) fn verify(
         session,
         user,
         tenant,
+        rotation: claims.rot,
         expires_at: expires_at + LEEWAY,
     })
 }
@@ -187,8 +194,7 @@ pub(crate) fn refresh(keyring: &Keyring, session: SessionId, rotation: i64) -> S
 }
 
 /// The session and rotation number of a refresh token that we made, under the current or the previous secret key.
-#[cfg(test)]
-fn read_refresh(keyring: &Keyring, token: &str) -> Option<(SessionId, i64)> {
+pub(crate) fn read_refresh(keyring: &Keyring, token: &str) -> Option<(SessionId, i64)> {
     let bytes: [u8; 56] = base62::decode(token.strip_prefix(REFRESH_PREFIX)?)?;
     let (named, mac) = bytes.split_at(24);
     if !keyring.verify_mac(REFRESH_LABEL, named, mac) {
@@ -240,12 +246,14 @@ mod tests {
             tenant_id: TenantId(Uuid::from_u128(3)),
             credential: CredentialKind::PasswordSession,
             rotation: 4,
+            rotated_at: None,
+            used_rotation: 0,
             user_agent: None,
             address: None,
             created_at: now(),
             last_seen_at: now(),
             expires_at: now(),
-            ends_at: now(),
+            ends_at: now() + TimeDelta::days(1),
             ended_at: None,
         };
         claims(

@@ -1,5 +1,5 @@
 //! What lives by a credential ends with it: one task per process looks every two seconds, in one statement, which of the
-//! credentials that sockets and streams were opened with are still good. It also writes down who was seen.
+//! credentials that sockets and streams were opened with are still good, and what they give the right to.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,62 +7,123 @@ use std::{
     time::Duration,
 };
 
-use adapters::tasks::Tasks;
-use chrono::{DateTime, TimeDelta, Utc};
+use adapters::{
+    clock::{BootInstant, SharedClock},
+    tasks::Tasks,
+};
 use entities::{
-    ApiKeyId, CommandError, MembershipId, SessionId, SystemScope, Tx, UserId, api_key, membership,
-    query::*, session, standing::still_good, user,
+    ApiKeyId, CommandError, MembershipId, Permissions, Role, SessionId, SystemScope,
+    standing::{StillGood, still_good},
 };
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::{
-    Authority, Identity, SESSION_IDLE, api_keys::Acting, attempts, authority::Inner,
-    identity::CredentialId,
+    Authority, Identity,
+    api_keys::Acting,
+    attempts,
+    authority::Inner,
+    identity::{CredentialId, rights},
+    seen::Seen,
 };
 
 const SCOPE: SystemScope = SystemScope::of("credentials in use");
 
+/// For how long what a look found is believed.
+const BELIEVED: Duration = Duration::from_secs(5);
 /// How far apart the looks are.
 const APART: Duration = Duration::from_secs(2);
 /// Looks between two sweeps of what only fills tables.
 const LOOKS_PER_SWEEP: u32 = 300;
-/// A credential is written down as seen at most this often.
-const SEEN_APART: TimeDelta = TimeDelta::minutes(1);
-/// How many wait to be written down; more come later.
-const SEEN_AT_ONCE: usize = 2_000;
 /// The longest sleep towards an expiry: the time of day may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
 
 const RAN_OUT: &str = "the credential has run out";
 const ENDED: &str = "the credential is no longer valid";
 
+/// How a credential stands, as far as this process knows.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// As of a moment, it gives these rights.
+    Good {
+        role: Role,
+        permissions: Permissions,
+        as_of: BootInstant,
+    },
+    /// It has ended.
+    Ended,
+}
+
+impl State {
+    fn of(identity: &Identity) -> Self {
+        Self::Good {
+            role: identity.scope().role(),
+            permissions: identity.scope().permissions(),
+            as_of: identity.read_at(),
+        }
+    }
+
+    fn found(good: &StillGood, as_of: BootInstant) -> Self {
+        Self::Good {
+            role: good.role,
+            permissions: rights(good.role, good.is_platform_administrator, good.of_key),
+            as_of,
+        }
+    }
+
+    /// What it gives the right to; `None` once it has ended.
+    fn rights(&self) -> Option<(Role, Permissions)> {
+        match *self {
+            Self::Good {
+                role, permissions, ..
+            } => Some((role, permissions)),
+            Self::Ended => None,
+        }
+    }
+
+    /// Takes what was found, unless something newer is known. Whether that gives other rights.
+    fn learn(&mut self, found: Self) -> bool {
+        match (*self, found) {
+            (Self::Good { as_of: known, .. }, Self::Good { as_of, .. }) if known <= as_of => {
+                let before = self.rights();
+                *self = found;
+                before != found.rights()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Who is watched, and who was seen.
-#[derive(Default)]
 pub(crate) struct Watched {
-    open: Mutex<HashMap<Acting, watch::Sender<bool>>>,
-    seen: Mutex<HashMap<Acting, (UserId, DateTime<Utc>)>>,
+    open: Mutex<HashMap<Acting, watch::Sender<State>>>,
+    /// When was last looked.
+    looked: watch::Sender<BootInstant>,
+    pub(crate) seen: Seen,
 }
 
 impl Watched {
-    fn open(&self) -> MutexGuard<'_, HashMap<Acting, watch::Sender<bool>>> {
+    pub(crate) fn new(now: BootInstant) -> Self {
+        Self {
+            open: Mutex::default(),
+            looked: watch::Sender::new(now),
+            seen: Seen::default(),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Acting, watch::Sender<State>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a credential was used, unless that was noted within the last minute.
-    pub(crate) fn seen(
-        &self,
-        identity: &Identity,
-        before: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) {
-        if before.is_some_and(|before| now - before < SEEN_APART) {
-            return;
-        }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < SEEN_AT_ONCE {
-            seen.insert(identity.acting(), (identity.user().id, now));
-        }
+    fn follow(&self, identity: &Identity) -> watch::Receiver<State> {
+        let now = State::of(identity);
+        let mut open = self.open();
+        let sender = open
+            .entry(identity.acting())
+            .or_insert_with(|| watch::Sender::new(now));
+        // It may have been read later than the last look.
+        sender.send_if_modified(|known| known.learn(now));
+        sender.subscribe()
     }
 
     /// Ends what was opened with a credential.
@@ -70,25 +131,92 @@ impl Watched {
         self.open().retain(|(open, _), sender| {
             let ends = *open == id;
             if ends {
-                sender.send_replace(true);
+                sender.send_replace(State::Ended);
             }
             !ends
         });
     }
 }
 
+/// Who asks by a credential, with what it gives the right to as time goes by.
+pub struct Rights {
+    identity: Identity,
+    states: watch::Receiver<State>,
+    looked: watch::Receiver<BootInstant>,
+    clock: SharedClock,
+}
+
+impl Rights {
+    /// Who asks, with the rights that are known at this moment.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Waits until the credential gives other rights than before, in role or permissions, and answers with them. One that has
+    /// ended gives no answer any more: [`Authority::ended`] says that. Dropping the future loses nothing.
+    pub async fn changed(&mut self) -> Identity {
+        let scope = self.identity.scope();
+        let known = (scope.role(), scope.permissions());
+        let other = self
+            .states
+            .wait_for(|state| state.rights().is_some_and(|now| now != known))
+            .await
+            .ok()
+            .and_then(|state| state.rights());
+        match other {
+            Some((role, permissions)) => {
+                self.identity = self.identity.with(role, permissions);
+                self.identity.clone()
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether that is known well enough to be told something. It is not where nobody could look for five seconds: the
+    /// credential may have ended meanwhile.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        let at = *self.looked.borrow();
+        self.clock.instant().since(at) < BELIEVED
+    }
+
+    /// Resolves once somebody has looked again.
+    pub fn looked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut looked = self.looked.clone();
+        let before = *looked.borrow();
+        async move {
+            if looked.wait_for(|at| *at != before).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
 impl Authority {
+    /// What the credential gives the right to, now and from here on: a change is noticed within five seconds, wherever it was
+    /// made.
+    #[must_use]
+    pub fn rights(&self, identity: &Identity) -> Rights {
+        let states = self.0.watched.follow(identity);
+        let known = states.borrow().rights();
+        let identity = match known {
+            Some((role, permissions)) => identity.with(role, permissions),
+            None => identity.clone(),
+        };
+        Rights {
+            identity,
+            states,
+            looked: self.0.watched.looked.subscribe(),
+            clock: self.0.clock.clone(),
+        }
+    }
+
     /// Resolves with a reason once the credential runs out, ends, or its user may no longer act in the tenant by it: within five
     /// seconds, wherever that was decided. Dropping it is fine.
     #[must_use]
     pub fn ended(&self, identity: &Identity) -> BoxFuture<'static, &'static str> {
-        let mut ended = self
-            .0
-            .watched
-            .open()
-            .entry(identity.acting())
-            .or_insert_with(|| watch::Sender::new(false))
-            .subscribe();
+        let mut states = self.0.watched.follow(identity);
         let (clock, expires_at) = (self.0.clock.clone(), identity.expires_at());
         Box::pin(async move {
             loop {
@@ -99,10 +227,8 @@ impl Authority {
                 }
                 let nap = left.unwrap_or(NAP).min(NAP);
                 // Also where the sender is gone: then nobody looks any more.
-                if tokio::time::timeout(nap, ended.wait_for(|ended| *ended))
-                    .await
-                    .is_ok()
-                {
+                let over = states.wait_for(|state| matches!(state, State::Ended));
+                if tokio::time::timeout(nap, over).await.is_ok() {
                     return ENDED;
                 }
             }
@@ -133,7 +259,7 @@ impl Authority {
 
     /// One look.
     pub(crate) async fn look(&self, sweep: bool) -> Result<(), CommandError> {
-        self.end_the_bad().await?;
+        self.look_at_those_in_use().await?;
         self.write_down_seen().await?;
         if sweep {
             self.command(|tx, now| Box::pin(attempts::sweep(tx, now)))
@@ -142,13 +268,15 @@ impl Authority {
         Ok(())
     }
 
-    async fn end_the_bad(&self) -> Result<(), CommandError> {
+    async fn look_at_those_in_use(&self) -> Result<(), CommandError> {
         let watched: Vec<Acting> = {
             let mut open = self.0.watched.open();
             open.retain(|_, sender| sender.receiver_count() > 0);
             open.keys().copied().collect()
         };
+        let as_of = self.0.clock.instant();
         if watched.is_empty() {
+            self.0.watched.looked.send_replace(as_of);
             return Ok(());
         }
         let (sessions, keys) = split(watched.iter().copied());
@@ -160,44 +288,52 @@ impl Authority {
             self.0.clock.now(),
         )
         .await?;
-        let good: HashSet<_> = good.into_iter().collect();
-        let bad = watched.into_iter().filter(|(id, membership)| {
-            let id = match id {
-                CredentialId::Session(id) => id.0,
-                CredentialId::Key(id) => id.0,
-            };
-            !good.contains(&(id, *membership))
-        });
-        for acting in bad {
-            self.0.cache.forget(acting.0);
-            if let Some(sender) = self.0.watched.open().remove(&acting) {
-                sender.send_replace(true);
+        let good: HashMap<_, _> = good
+            .into_iter()
+            .map(|good| ((good.credential, good.membership), good))
+            .collect();
+        let mut others = HashSet::new();
+        {
+            let mut open = self.0.watched.open();
+            for acting in watched {
+                let id = match acting.0 {
+                    CredentialId::Session(id) => id.0,
+                    CredentialId::Key(id) => id.0,
+                };
+                match good.get(&(id, acting.1)) {
+                    Some(good) => {
+                        let found = State::found(good, as_of);
+                        let differs = open.get(&acting).is_some_and(|sender| {
+                            sender.send_if_modified(|known| known.learn(found))
+                        });
+                        if differs {
+                            others.insert(acting.0);
+                        }
+                    }
+                    None => {
+                        others.insert(acting.0);
+                        if let Some(sender) = open.remove(&acting) {
+                            sender.send_replace(State::Ended);
+                        }
+                    }
+                }
             }
         }
-        Ok(())
-    }
-
-    async fn write_down_seen(&self) -> Result<(), CommandError> {
-        let seen = std::mem::take(
-            &mut *self
-                .0
-                .watched
-                .seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        if seen.is_empty() {
-            return Ok(());
+        for id in others {
+            self.0.cache.forget(id);
         }
-        self.command(move |tx, now| Box::pin(write(tx, seen, now)))
-            .await
+        // Only now: who waits for it sees what was found.
+        self.0.watched.looked.send_replace(as_of);
+        Ok(())
     }
 }
 
 type Members<T> = Vec<(T, MembershipId)>;
 
 /// Sessions and keys apart.
-fn split(acting: impl Iterator<Item = Acting>) -> (Members<SessionId>, Members<ApiKeyId>) {
+pub(crate) fn split(
+    acting: impl Iterator<Item = Acting>,
+) -> (Members<SessionId>, Members<ApiKeyId>) {
     let (mut sessions, mut keys) = (Vec::new(), Vec::new());
     for (id, membership) in acting {
         match id {
@@ -208,54 +344,16 @@ fn split(acting: impl Iterator<Item = Acting>) -> (Members<SessionId>, Members<A
     (sessions, keys)
 }
 
-async fn write(
-    tx: &Tx,
-    seen: HashMap<Acting, (UserId, DateTime<Utc>)>,
-    now: DateTime<Utc>,
-) -> Result<(), CommandError> {
-    let (sessions, keys) = split(seen.keys().copied());
-    if !sessions.is_empty() {
-        // Idle time begins anew, and never passes the end.
-        let idle = now + SESSION_IDLE;
-        let expires_at = Expr::case(
-            session::Column::EndsAt.lt(idle),
-            Expr::col(session::Column::EndsAt),
-        )
-        .finally(Expr::value(idle));
-        session::Entity::change_anywhere(SCOPE)
-            .col_expr(session::Column::LastSeenAt, Expr::value(now))
-            .col_expr(session::Column::ExpiresAt, expires_at.into())
-            .filter(session::Column::Id.is_in(sessions.iter().map(|(id, _)| *id)))
-            .exec(&**tx)
-            .await?;
-    }
-    if !keys.is_empty() {
-        api_key::Entity::change_anywhere(SCOPE)
-            .col_expr(api_key::Column::LastUsedAt, Expr::value(now))
-            .filter(api_key::Column::Id.is_in(keys.iter().map(|(id, _)| *id)))
-            .exec(&**tx)
-            .await?;
-    }
-    membership::Entity::change_anywhere(SCOPE)
-        .col_expr(membership::Column::LastSeenAt, Expr::value(now))
-        .filter(membership::Column::Id.is_in(seen.keys().map(|(_, membership)| *membership)))
-        .exec(&**tx)
-        .await?;
-    user::Entity::change_anywhere(SCOPE)
-        .col_expr(user::Column::LastSeenAt, Expr::value(now))
-        .filter(user::Column::Id.is_in(seen.values().map(|(user, _)| *user)))
-        .exec(&**tx)
-        .await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use entities::ApiKeyKind;
+    use entities::{ApiKeyKind, membership, query::*, session};
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::{NewApiKey, testing::House};
+    use crate::{
+        NewApiKey,
+        testing::{House, the_key},
+    };
 
     fn laptop() -> NewApiKey {
         NewApiKey {
@@ -271,7 +369,7 @@ mod tests {
         let house = House::new().await;
         let by_session = house.set_up().await.identity;
         let scope = by_session.scope().clone();
-        let (row, secret) = house.auth.create_api_key(&scope, laptop()).await.unwrap();
+        let (row, secret) = the_key(&house, &scope, laptop()).await;
         let by_key = house.identify(secret.expose()).await.unwrap();
         let elsewhere = house.replica();
         let mut session = house.auth.ended(&by_session);
@@ -336,80 +434,81 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_seen_is_written_down_once_a_minute() {
+    async fn other_rights_are_noticed() {
         let house = House::new().await;
-        let signed_in = house.set_up().await;
-        let started = house.auth.0.clock.now();
-        let of_session = async || {
-            session::Entity::anywhere(SCOPE)
-                .one(house.db.reader(SCOPE))
+        let identity = house.set_up().await.identity;
+        let scope = identity.scope().clone();
+        let elsewhere = house.replica();
+        let mut here = house.auth.rights(&identity);
+        let mut there = elsewhere.rights(&identity);
+        for authority in [&house.auth, &elsewhere] {
+            authority.look(false).await.unwrap();
+        }
+        assert!(here.changed().now_or_never().is_none(), "nothing did");
+        for role in [Role::Member, Role::Admin] {
+            house.clock.advance(Duration::from_secs(2));
+            membership::Entity::change_in(&scope)
+                .set(membership::ActiveModel {
+                    role: Set(role),
+                    ..Default::default()
+                })
+                .exec(house.db.system(SCOPE))
                 .await
-                .unwrap()
-                .unwrap()
-        };
-        house.clock.advance(Duration::from_secs(59));
-        house
-            .identify(signed_in.access_token.expose())
-            .await
-            .unwrap();
-        house.auth.look(false).await.unwrap();
-        assert_eq!(of_session().await.last_seen_at, started);
+                .unwrap();
+            for (authority, rights) in [(&house.auth, &mut here), (&elsewhere, &mut there)] {
+                authority.look(false).await.unwrap();
+                let now = rights.changed().now_or_never().expect("it is noticed");
+                let now = now.scope();
+                assert_eq!((now.role(), now.principal()), (role, scope.principal()));
+                assert!(rights.changed().now_or_never().is_none(), "once");
+            }
+        }
+        // whoever comes later by what was read before has what is known by now
+        let mut late = house.auth.rights(&identity);
+        assert_eq!(late.identity().scope().role(), Role::Admin);
+        assert!(late.changed().now_or_never().is_none());
+        // and a look does not undo what was read after it
         house.clock.advance(Duration::from_secs(2));
-        house
-            .identify(signed_in.access_token.expose())
+        membership::Entity::change_in(&scope)
+            .set(membership::ActiveModel {
+                role: Set(Role::Editor),
+                ..Default::default()
+            })
+            .exec(house.db.system(SCOPE))
             .await
             .unwrap();
-        house.auth.look(false).await.unwrap();
-        let later = started + TimeDelta::seconds(61);
-        let row = of_session().await;
+        let newer = house.auth.again(&identity).await.unwrap();
+        assert_eq!(newer.scope().role(), Role::Editor);
+        let mut new = house.auth.rights(&newer);
+        assert!(new.changed().now_or_never().is_none());
         assert_eq!(
-            (row.last_seen_at, row.expires_at),
-            (later, later + SESSION_IDLE)
+            here.changed().await.scope().role(),
+            Role::Editor,
+            "nor hide it"
         );
-        let member = membership::Entity::in_tenant(signed_in.identity.scope())
-            .one(house.db.reader(SCOPE))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(member.last_seen_at, Some(later));
 
-        let (_, secret) = house
-            .auth
-            .create_api_key(signed_in.identity.scope(), laptop())
-            .await
-            .unwrap();
-        house.identify(secret.expose()).await.unwrap();
-        house.auth.look(false).await.unwrap();
-        let key = api_key::Entity::in_tenant(signed_in.identity.scope())
-            .one(house.db.reader(SCOPE))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(key.last_used_at, Some(later));
+        let mut ended = house.auth.ended(&identity);
+        house.auth.sign_out(&scope, false).await.unwrap();
+        assert!((&mut ended).now_or_never().is_some());
+        assert!(
+            here.changed().now_or_never().is_none(),
+            "that is told elsewhere"
+        );
     }
 
     #[tokio::test]
-    async fn idle_time_never_passes_the_end() {
+    async fn what_nobody_could_look_at_is_not_known() {
         let house = House::new().await;
-        let signed_in = house.set_up().await;
-        let db = house.db.system(SCOPE);
-        let ends_at = house.auth.0.clock.now() + TimeDelta::days(1);
-        session::Entity::change_anywhere(SCOPE)
-            .col_expr(session::Column::EndsAt, Expr::value(ends_at))
-            .exec(db)
-            .await
-            .unwrap();
-        house.clock.advance(Duration::from_secs(61));
-        house
-            .identify(signed_in.access_token.expose())
-            .await
-            .unwrap();
+        let identity = house.set_up().await.identity;
+        let rights = house.auth.rights(&identity);
+        house.clock.advance(Duration::from_millis(4_999));
+        assert!(rights.are_known());
+        house.clock.advance(Duration::from_millis(1));
+        assert!(!rights.are_known());
+        let mut looked = Box::pin(rights.looked());
+        assert!((&mut looked).now_or_never().is_none());
         house.auth.look(false).await.unwrap();
-        let row = session::Entity::anywhere(SCOPE)
-            .one(house.db.reader(SCOPE))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(row.expires_at, ends_at);
+        looked.await;
+        assert!(rights.are_known());
     }
 }

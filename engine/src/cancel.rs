@@ -2,17 +2,21 @@
 
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, MessageId, Parts, Refusal, RunId, RunStatus, Scope, Usage, conversation, message,
-    model_call, query::*, run,
+    CallPurpose, CommandError, Parts, Refusal, RunId, RunStatus, Scope, llm_model, message,
+    model_call, query::*, run, tenant,
 };
 use events::Command;
+use providers::TokenUsage;
 
 use crate::{
     Engine,
     conversations::may,
     end::{self, Ending},
-    event::{Body, MessageFacts},
+    event::{Body, ConversationFacts},
+    prices::{add, priced},
     start::SYSTEM,
+    undo::{self, Gone},
+    usage,
 };
 
 impl Engine {
@@ -23,30 +27,29 @@ impl Engine {
     pub async fn cancel_run(&self, scope: &Scope, id: RunId) -> Result<RunId, CommandError> {
         may(scope)?;
         let scope = scope.clone();
-        self.log()
-            .command(move |c| {
-                Box::pin(async move {
-                    let not_found = || Refusal::not_found(&["input", "id"], id);
-                    let seen = run::Entity::seen(&scope).filter(run::Column::Id.eq(id));
-                    let stream = seen
-                        .clone()
-                        .one(&**c.tx())
-                        .await?
-                        .ok_or_else(not_found)?
-                        .conversation_id
-                        .0;
-                    c.lock(scope.tenant(), stream)
-                        .await?
-                        .ok_or_else(not_found)?;
-                    // Again, now that nobody can change it.
-                    let run = seen.one(&**c.tx()).await?.ok_or_else(not_found)?;
-                    if !run.status.is_terminal() {
-                        cancel(c, run).await?;
-                    }
-                    Ok(id)
-                })
+        self.command(move |c| {
+            Box::pin(async move {
+                let not_found = || Refusal::not_found(&["input", "id"], id);
+                let seen = run::Entity::seen(&scope).filter(run::Column::Id.eq(id));
+                let stream = seen
+                    .clone()
+                    .one(&**c.tx())
+                    .await?
+                    .ok_or_else(not_found)?
+                    .conversation_id
+                    .0;
+                c.lock(scope.tenant(), stream)
+                    .await?
+                    .ok_or_else(not_found)?;
+                // Again, now that nobody can change it.
+                let run = seen.one(&**c.tx()).await?.ok_or_else(not_found)?;
+                if !run.status.is_terminal() {
+                    cancel(c, run).await?;
+                }
+                Ok(id)
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -88,46 +91,17 @@ async fn withdraw(
     answer: message::Model,
 ) -> Result<(), CommandError> {
     let (stream, now) = (run.conversation_id.0, c.now());
-    let children = message::Entity::anywhere(SYSTEM)
-        .filter(message::Column::ConversationId.eq(run.conversation_id))
-        .filter(message::Column::ParentId.eq(answer.id))
-        .order_by_asc(message::Column::Seq)
-        .all(&**c.tx())
-        .await?;
-    if !children.is_empty() {
-        message::Entity::change_anywhere(SYSTEM)
-            .filter(message::Column::ParentId.eq(answer.id))
-            .set(message::ActiveModel {
-                parent_id: Set(answer.parent_id),
-                updated_at: Set(now),
-                ..Default::default()
-            })
-            .exec(&**c.tx())
-            .await?;
+    let gone = Gone {
+        messages: vec![answer.id],
+        onto: answer.parent_id,
+    };
+    undo::take_out(c, run.conversation_id, &gone).await?;
+    let (conversation, moved) = undo::settle(c, run.conversation_id, &gone).await?;
+    // The way back to an answer that was there before shows by nothing else.
+    if moved && conversation.leaf_id != answer.parent_id {
+        let facts = ConversationFacts::of(&conversation);
+        c.append(stream, None, Body::ConversationUpdated(facts).draft());
     }
-    message::Entity::delete_anywhere(SYSTEM)
-        .filter(message::Column::Id.eq(answer.id))
-        .exec(&**c.tx())
-        .await?;
-    for mut child in children {
-        child.parent_id = answer.parent_id;
-        child.updated_at = now;
-        c.append(
-            stream,
-            None,
-            Body::MessageUpdated(MessageFacts::of(&child)).draft(),
-        );
-    }
-    let leaf: Option<MessageId> = answer.parent_id;
-    conversation::Entity::change_anywhere(SYSTEM)
-        .filter(conversation::Column::Id.eq(run.conversation_id))
-        .filter(conversation::Column::LeafId.eq(answer.id))
-        .set(conversation::ActiveModel {
-            leaf_id: Set(leaf),
-            ..Default::default()
-        })
-        .exec(&**c.tx())
-        .await?;
     run.status = RunStatus::Cancelled;
     run.finished_at = Some(now);
     let seq = c.append(
@@ -148,6 +122,7 @@ async fn withdraw(
         .await?;
     c.raise_fence(stream);
     c.wake_workers();
+    usage::ended(c, &run).await?;
     end::tell(c, &run);
     Ok(())
 }
@@ -176,12 +151,23 @@ pub(crate) async fn book_estimate(
     let (Some(model_id), true) = (run.model_id, said > 0) else {
         return Ok(());
     };
-    let usage = Usage {
-        output: i64::try_from(said.div_ceil(4)).unwrap_or(i64::MAX),
-        currency: run.usage.currency.clone(),
-        ..Usage::default()
+    let model = llm_model::Entity::anywhere(SYSTEM)
+        .filter(llm_model::Column::Id.eq(model_id))
+        .one(&**c.tx())
+        .await?;
+    let tenant = tenant::Entity::anywhere(SYSTEM)
+        .filter(tenant::Column::Id.eq(run.tenant_id))
+        .one(&**c.tx())
+        .await?;
+    let (Some(model), Some(tenant)) = (model, tenant) else {
+        return Ok(());
     };
-    run.usage.output += usage.output;
+    let said = TokenUsage {
+        output: said.div_ceil(4) as u64,
+        ..TokenUsage::default()
+    };
+    let usage = priced(&model, &tenant.currency, said);
+    add(&mut run.usage, &usage);
     let started_at: DateTime<Utc> = run
         .progress_at
         .or(run.started_at)
@@ -193,6 +179,7 @@ pub(crate) async fn book_estimate(
         step: run.steps,
         attempt: run.attempt,
         model_id,
+        purpose: CallPurpose::Answer,
         usage,
         is_estimate: true,
         outcome: outcome.into(),
@@ -201,6 +188,5 @@ pub(crate) async fn book_estimate(
         started_at,
         finished_at: c.now(),
     };
-    model_call::Entity::add(&**c.tx(), row).await?;
-    Ok(())
+    usage::call(c, run, row).await
 }

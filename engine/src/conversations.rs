@@ -1,11 +1,11 @@
 //! Making, changing and deleting conversations.
 
 use entities::{
-    AgentId, ChangeAction, CommandError, ConversationId, Permission, Refusal, ResourceKind,
-    RunStatus, Scope, agent, conversation, input, query::*, run,
+    AgentId, Audience, ChangeAction, CommandError, ConversationId, MessageId, Permission, Refusal,
+    ResourceKind, RunStatus, Scope, TenantId, UserId, agent, conversation, input, message,
+    query::*, run,
 };
 use events::Command;
-use serde_json::json;
 
 use crate::{
     Engine,
@@ -30,6 +30,8 @@ pub struct UpdateConversation {
     pub agent: Option<Option<AgentId>>,
     /// Whether it is put aside.
     pub is_archived: Option<bool>,
+    /// A message from whose branch it goes on; `Some(None)`: from none, so that the next message begins another tree.
+    pub leaf: Option<Option<MessageId>>,
 }
 
 impl Engine {
@@ -45,19 +47,18 @@ impl Engine {
         may(scope)?;
         check_title(input.title.as_deref())?;
         let scope = scope.clone();
-        self.log()
-            .command(move |c| {
-                Box::pin(async move {
-                    if let Some(agent) = input.agent {
-                        usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
-                    }
-                    let row = new(c, &scope, input.agent, input.title);
-                    let id = row.id;
-                    conversation::Entity::add(&**c.tx(), row).await?;
-                    Ok(id)
-                })
+        self.command(move |c| {
+            Box::pin(async move {
+                if let Some(agent) = input.agent {
+                    usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
+                }
+                let row = new(c, &scope, input.agent, input.title);
+                let id = row.id;
+                conversation::Entity::add(&**c.tx(), row).await?;
+                Ok(id)
             })
-            .await
+        })
+        .await
     }
 
     /// Changes a conversation of the caller's own.
@@ -73,42 +74,55 @@ impl Engine {
         may(scope)?;
         check_title(input.title.as_ref().and_then(Option::as_deref))?;
         let scope = scope.clone();
-        self.log()
-            .command(move |c| {
-                Box::pin(async move {
-                    let mut row = locked(c, &scope, id, &["input", "id"]).await?;
-                    if let Some(Some(agent)) = input.agent {
-                        usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
-                    }
-                    if let Some(title) = input.title {
-                        row.title_by_person = title.is_some();
-                        row.title = title;
-                    }
-                    row.agent_id = input.agent.unwrap_or(row.agent_id);
-                    row.is_archived = input.is_archived.unwrap_or(row.is_archived);
-                    row.updated_at = c.now();
-                    conversation::Entity::change_in(&scope)
-                        .filter(conversation::Column::Id.eq(id))
-                        .set(conversation::ActiveModel {
-                            title: Set(row.title.clone()),
-                            title_by_person: Set(row.title_by_person),
-                            agent_id: Set(row.agent_id),
-                            is_archived: Set(row.is_archived),
-                            updated_at: Set(row.updated_at),
-                            ..Default::default()
-                        })
-                        .exec(&**c.tx())
-                        .await?;
-                    c.append(
-                        id.0,
-                        None,
-                        Body::ConversationUpdated(ConversationFacts::of(&row)).draft(),
-                    );
-                    changed(c, &scope, id, ChangeAction::Updated);
-                    Ok(id)
-                })
+        self.command(move |c| {
+            Box::pin(async move {
+                let mut row = locked(c, &scope, id, &["input", "id"]).await?;
+                if let Some(Some(agent)) = input.agent {
+                    usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
+                }
+                if let Some(title) = input.title {
+                    row.title_by_person = title.is_some();
+                    row.title = title;
+                    row.is_indexed = false;
+                    // One that is taken off makes way for a model's, whatever became of earlier ones.
+                    row.title_due_at = None;
+                    row.title_failures = 0;
+                }
+                if let Some(leaf) = input.leaf {
+                    row.leaf_id = match leaf {
+                        Some(message) => Some(leaf_of(c, &scope, id, message).await?),
+                        None => None,
+                    };
+                }
+                row.agent_id = input.agent.unwrap_or(row.agent_id);
+                row.is_archived = input.is_archived.unwrap_or(row.is_archived);
+                row.updated_at = c.now();
+                conversation::Entity::change_in(&scope)
+                    .filter(conversation::Column::Id.eq(id))
+                    .set(conversation::ActiveModel {
+                        title: Set(row.title.clone()),
+                        title_by_person: Set(row.title_by_person),
+                        title_due_at: Set(row.title_due_at),
+                        title_failures: Set(row.title_failures),
+                        is_indexed: Set(row.is_indexed),
+                        agent_id: Set(row.agent_id),
+                        is_archived: Set(row.is_archived),
+                        leaf_id: Set(row.leaf_id),
+                        updated_at: Set(row.updated_at),
+                        ..Default::default()
+                    })
+                    .exec(&**c.tx())
+                    .await?;
+                c.append(
+                    id.0,
+                    None,
+                    Body::ConversationUpdated(ConversationFacts::of(&row)).draft(),
+                );
+                changed(c, &scope, id, ChangeAction::Updated);
+                Ok(id)
             })
-            .await
+        })
+        .await
     }
 
     /// Deletes a conversation of the caller's own; what runs in it is cancelled.
@@ -122,35 +136,38 @@ impl Engine {
     ) -> Result<ConversationId, CommandError> {
         may(scope)?;
         let scope = scope.clone();
-        self.log()
-            .command(move |c| {
-                Box::pin(async move {
-                    locked(c, &scope, id, &["input", "id"]).await?;
-                    let open = [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting];
-                    let runs = run::Entity::in_tenant(&scope)
-                        .filter(run::Column::ConversationId.eq(id))
-                        .filter(run::Column::Status.is_in(open))
-                        .order_by_desc(run::Column::QueueNo)
-                        .all(&**c.tx())
-                        .await?;
-                    for run in runs {
-                        crate::cancel::cancel(c, run).await?;
-                    }
-                    conversation::Entity::change_in(&scope)
-                        .filter(conversation::Column::Id.eq(id))
-                        .set(conversation::ActiveModel {
-                            deleted_at: Set(Some(c.now())),
-                            updated_at: Set(c.now()),
-                            ..Default::default()
-                        })
-                        .exec(&**c.tx())
-                        .await?;
-                    c.append(id.0, None, event::deleted());
-                    changed(c, &scope, id, ChangeAction::Deleted);
-                    Ok(id)
-                })
+        self.command(move |c| {
+            Box::pin(async move {
+                locked(c, &scope, id, &["input", "id"]).await?;
+                let open = [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting];
+                let runs = run::Entity::in_tenant(&scope)
+                    .filter(run::Column::ConversationId.eq(id))
+                    .filter(run::Column::Status.is_in(open))
+                    .order_by_desc(run::Column::QueueNo)
+                    .all(&**c.tx())
+                    .await?;
+                for run in runs {
+                    let id = run.id.0;
+                    crate::cancel::cancel(c, run).await?;
+                    let seen_by = Some(Audience::owner(scope.user()));
+                    c.changed(&scope, ResourceKind::Run, id, seen_by, None);
+                }
+                conversation::Entity::change_in(&scope)
+                    .filter(conversation::Column::Id.eq(id))
+                    .set(conversation::ActiveModel {
+                        is_indexed: Set(false),
+                        deleted_at: Set(Some(c.now())),
+                        updated_at: Set(c.now()),
+                        ..Default::default()
+                    })
+                    .exec(&**c.tx())
+                    .await?;
+                c.append(id.0, None, event::deleted());
+                changed(c, &scope, id, ChangeAction::Deleted);
+                Ok(id)
             })
-            .await
+        })
+        .await
     }
 }
 
@@ -185,6 +202,9 @@ pub(crate) fn new(
         owner_id: scope.user(),
         agent_id: agent,
         title_by_person: title.is_some(),
+        title_due_at: None,
+        title_failures: 0,
+        is_indexed: false,
         title,
         is_archived: false,
         leaf_id: None,
@@ -205,14 +225,68 @@ pub(crate) async fn locked(
     id: ConversationId,
     path: &[&str],
 ) -> Result<conversation::Model, CommandError> {
-    let not_found = || Refusal::not_found(path, id);
-    c.lock(scope.tenant(), id.0).await?.ok_or_else(not_found)?;
+    let found = find_locked(c, scope, id).await?;
+    Ok(found.ok_or_else(|| Refusal::not_found(path, id))?)
+}
+
+/// The same, for whoever has named something else by which it was found.
+pub(crate) async fn find_locked(
+    c: &mut Command,
+    scope: &Scope,
+    id: ConversationId,
+) -> Result<Option<conversation::Model>, CommandError> {
+    if c.lock(scope.tenant(), id.0).await?.is_none() {
+        return Ok(None);
+    }
     // In a statement of its own, after the wait for the lock.
     let row = conversation::Entity::seen(scope)
         .filter(conversation::Column::Id.eq(id))
         .one(&**c.tx())
         .await?;
-    Ok(row.ok_or_else(not_found)?)
+    Ok(row)
+}
+
+/// A message that the caller sees and its conversation, read when that one's stream is locked.
+pub(crate) async fn locked_by_message(
+    c: &mut Command,
+    scope: &Scope,
+    id: MessageId,
+) -> Result<Option<(conversation::Model, message::Model)>, CommandError> {
+    let seen = message::Entity::seen(scope).filter(message::Column::Id.eq(id));
+    let stream: Option<ConversationId> = seen
+        .clone()
+        .select_only()
+        .column(message::Column::ConversationId)
+        .into_tuple()
+        .one(&**c.tx())
+        .await?;
+    let Some(stream) = stream else {
+        return Ok(None);
+    };
+    let Some(conversation) = find_locked(c, scope, stream).await? else {
+        return Ok(None);
+    };
+    let row = seen.one(&**c.tx()).await?;
+    Ok(row.map(|row| (conversation, row)))
+}
+
+/// The end of the branch that a message of this conversation is on: the latest below it, be it an answer that is yet to begin.
+async fn leaf_of(
+    c: &Command,
+    scope: &Scope,
+    id: ConversationId,
+    message: MessageId,
+) -> Result<MessageId, CommandError> {
+    let not_found = || Refusal::not_found(&["input", "leafId"], message);
+    message::Entity::in_tenant(scope)
+        .filter(message::Column::Id.eq(message))
+        .filter(message::Column::ConversationId.eq(id))
+        .filter(message::Column::IsHidden.eq(false))
+        .one(&**c.tx())
+        .await?
+        .ok_or_else(not_found)?;
+    let leaf = message::Entity::latest_leaf(&**c.tx(), scope.tenant(), id, Some(message)).await?;
+    Ok(leaf.unwrap_or(message))
 }
 
 /// An agent that the caller may run.
@@ -239,18 +313,24 @@ pub(crate) async fn usable_agent(
     Ok(row)
 }
 
+/// Says in the tenant's `changes` that a conversation of the caller's own changed.
 pub(crate) fn changed(c: &mut Command, scope: &Scope, id: ConversationId, action: ChangeAction) {
-    let owner = json!({ "owner": scope.user() });
+    tell(c, scope.tenant(), scope.user(), id, action);
+}
+
+/// The same of anybody's: its owner alone sees it.
+pub(crate) fn tell(
+    c: &mut Command,
+    tenant: TenantId,
+    owner: UserId,
+    id: ConversationId,
+    action: ChangeAction,
+) {
+    let owner = Some(Audience::owner(owner));
     let (before, after) = match action {
-        ChangeAction::Created => (None, Some(owner)),
-        ChangeAction::Updated => (Some(owner.clone()), Some(owner)),
-        ChangeAction::Deleted => (Some(owner), None),
+        ChangeAction::Created => (None, owner),
+        ChangeAction::Updated => (owner, owner),
+        ChangeAction::Deleted => (owner, None),
     };
-    c.changed(
-        scope,
-        ResourceKind::Conversation,
-        id.0,
-        action,
-        json!({ "before": before, "after": after }),
-    );
+    c.changed_in(tenant, ResourceKind::Conversation, id.0, before, after);
 }

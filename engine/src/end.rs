@@ -1,15 +1,16 @@
 //! Ends: the message's, then the run's, in one transaction with the stream's lock held, and nothing after them.
 
 use entities::{
-    ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError, RunStatus,
-    ToolCallStatus, conversation, message, query::*, run, tool_call,
+    Audience, ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError,
+    RunStatus, ToolCallStatus, conversation, message, query::*, run, tool_call,
 };
 use events::Command;
-use serde_json::json;
 
 use crate::{
+    conversations,
     event::{Body, MessageFacts, RunFacts, ToolCallFacts},
     start::SYSTEM,
+    titles, usage,
 };
 
 /// How a run ends.
@@ -123,19 +124,23 @@ pub(crate) async fn end(
         })
         .exec(&**c.tx())
         .await?;
-    conversation::Entity::change_anywhere(SYSTEM)
+    let mut change = conversation::Entity::change_anywhere(SYSTEM)
         .filter(conversation::Column::Id.eq(run.conversation_id))
         .set(conversation::ActiveModel {
             active_run_id: Set(None),
-            last_message_id: Set(Some(answer.id)),
             last_activity_at: Set(now),
             ..Default::default()
-        })
-        .exec(&**c.tx())
-        .await?;
+        });
+    if run.status == RunStatus::Completed {
+        let due = conversation::Column::TitleDueAt;
+        change = change.col_expr(due, titles::due(now));
+    }
+    change.exec(&**c.tx()).await?;
     c.raise_fence(stream);
     c.stop(run.id);
+    c.finished(run.tenant_id, stream, run.id, run.first_seq, terminal_seq);
     c.wake_workers();
+    usage::ended(c, &run).await?;
     tell(c, &run);
     Ok(())
 }
@@ -179,14 +184,17 @@ async fn drop_tool_calls(c: &mut Command, run: &run::Model) -> Result<(), Comman
     Ok(())
 }
 
-/// Says in the tenant's `changes` that a run changed.
+/// Says in the tenant's `changes` that a run changed, and with it its conversation: what runs in it, when something was last said.
 pub(crate) fn tell(c: &mut Command, run: &run::Model) {
-    let audience = json!({ "owner": run.user_id });
-    c.changed_in(
+    // Whose conversation it is asks in it, and nobody else.
+    let owner = run.user_id;
+    let seen_by = Some(Audience::owner(owner));
+    conversations::tell(
+        c,
         run.tenant_id,
-        ResourceKind::Run,
-        run.id.0,
+        owner,
+        run.conversation_id,
         ChangeAction::Updated,
-        json!({ "before": audience, "after": audience }),
     );
+    c.changed_in(run.tenant_id, ResourceKind::Run, run.id.0, seen_by, seen_by);
 }

@@ -15,6 +15,9 @@ use events::{Delta, Draft, Kind, Payload, Record};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+#[cfg(test)]
+mod golden;
+
 /// An event of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -43,6 +46,7 @@ pub enum Body {
     MessageCreated(MessageFacts),
     MessageCompleted(MessageFacts),
     MessageUpdated(MessageFacts),
+    MessagesRemoved(Vec<MessageId>),
     RunQueued {
         position: i32,
         run: RunFacts,
@@ -62,6 +66,7 @@ pub enum Body {
         from_part: u32,
     },
     StepFinished(StepFacts),
+    ContextCompacted(CompactionFacts),
     PartAdded {
         message: MessageId,
         part: u32,
@@ -250,6 +255,17 @@ impl StepFacts {
     }
 }
 
+/// That a conversation got too long for its model, and a part of it is told by a summary from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompactionFacts {
+    /// What a model would have been told, in tokens, as estimated.
+    pub tokens_before: i32,
+    /// What it is told.
+    pub tokens_after: i32,
+    /// The summary.
+    pub message: MessageFacts,
+}
+
 /// A tool call as it stands: whole, since the first event of it comes before its row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCallFacts {
@@ -350,6 +366,7 @@ impl ConversationFacts {
 const MESSAGE_CREATED: Kind = Kind(16);
 const MESSAGE_COMPLETED: Kind = Kind(17);
 const MESSAGE_UPDATED: Kind = Kind(18);
+const MESSAGES_REMOVED: Kind = Kind(19);
 const RUN_QUEUED: Kind = Kind(20);
 const RUN_STARTED: Kind = Kind(21);
 const RUN_UPDATED: Kind = Kind(22);
@@ -359,6 +376,7 @@ const RUN_CANCELLED: Kind = Kind(25);
 const STEP_STARTED: Kind = Kind(30);
 const STEP_RESTARTED: Kind = Kind(31);
 const STEP_FINISHED: Kind = Kind(32);
+const CONTEXT_COMPACTED: Kind = Kind(33);
 const PART_ADDED: Kind = Kind(40);
 const TOOL_CALL_STARTED: Kind = Kind(41);
 const TOOL_CALL_FINISHED: Kind = Kind(42);
@@ -379,6 +397,15 @@ pub(crate) fn is_deletion(record: &Record) -> bool {
     record.kind == CONVERSATION_DELETED
 }
 
+/// Whether `record` is the last of its run.
+pub(crate) fn is_last(record: &Record) -> bool {
+    matches!(record.kind, RUN_COMPLETED | RUN_FAILED | RUN_CANCELLED)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Removed {
+    messages: Vec<MessageId>,
+}
 #[derive(Serialize, Deserialize)]
 struct Queued {
     position: i32,
@@ -440,6 +467,12 @@ impl Body {
             Self::MessageCreated(facts) => whole(MESSAGE_CREATED, facts),
             Self::MessageCompleted(facts) => whole(MESSAGE_COMPLETED, facts),
             Self::MessageUpdated(facts) => whole(MESSAGE_UPDATED, facts),
+            Self::MessagesRemoved(messages) => whole(
+                MESSAGES_REMOVED,
+                &Removed {
+                    messages: messages.clone(),
+                },
+            ),
             Self::RunQueued { position, run } => whole(
                 RUN_QUEUED,
                 &Queued {
@@ -471,6 +504,7 @@ impl Body {
                 },
             ),
             Self::StepFinished(facts) => whole(STEP_FINISHED, facts),
+            Self::ContextCompacted(facts) => whole(CONTEXT_COMPACTED, facts),
             Self::PartAdded {
                 message,
                 part,
@@ -536,6 +570,7 @@ impl Body {
             MESSAGE_CREATED => Self::MessageCreated(whole(record)?),
             MESSAGE_COMPLETED => Self::MessageCompleted(whole(record)?),
             MESSAGE_UPDATED => Self::MessageUpdated(whole(record)?),
+            MESSAGES_REMOVED => Self::MessagesRemoved(whole::<Removed>(record)?.messages),
             RUN_QUEUED => whole::<Queued>(record).map(|it| Self::RunQueued {
                 position: it.position,
                 run: it.run,
@@ -556,6 +591,7 @@ impl Body {
                 from_part: it.from_part,
             })?,
             STEP_FINISHED => Self::StepFinished(whole(record)?),
+            CONTEXT_COMPACTED => Self::ContextCompacted(whole(record)?),
             PART_ADDED => whole::<Added>(record).map(|it| Self::PartAdded {
                 message: it.message,
                 part: it.part,

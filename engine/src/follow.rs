@@ -1,7 +1,12 @@
 //! Following a conversation or one of its runs, for subscriptions.
 
-use entities::{ConversationId, DbErr, Permission, RunId, Scope, conversation, query::*, run};
-use events::{CursorError, Follow, FollowError};
+use std::sync::Arc;
+
+use entities::{
+    ConversationId, DbErr, Permission, Principal, Role, RunId, Scope, UserId, conversation,
+    query::*, run,
+};
+use events::{CursorError, Follow, FollowError, Record};
 
 use crate::{
     Engine,
@@ -38,8 +43,21 @@ impl From<FollowError> for EventsError {
 /// Events to come.
 pub struct Events {
     follow: Follow,
+    conversation: ConversationId,
+    owner: UserId,
     run: Option<RunId>,
     done: bool,
+}
+
+/// What comes next of [`Events`]; it is not taken yet.
+#[derive(Debug, Clone)]
+pub struct Coming {
+    /// As it stands in the log. Of what comes live, all who follow in this process get the same one.
+    pub record: Arc<Record>,
+    /// Whether it comes as it was written, and not out of the tables.
+    pub is_live: bool,
+    /// How many records are in memory, this one included.
+    pub waiting: usize,
 }
 
 impl Events {
@@ -48,20 +66,102 @@ impl Events {
     /// # Errors
     /// See [`EventsError`]; it is over then.
     pub async fn next(&mut self) -> Result<Option<Event>, EventsError> {
-        while !self.done {
-            let record = self.follow.next().await?;
-            if event::is_deletion(&record) {
+        let Some(coming) = self.coming().await? else {
+            return Ok(None);
+        };
+        let event = Event::read(&coming.record)?;
+        self.take(coming.record.seq);
+        Ok(Some(event))
+    }
+
+    /// What comes next, without taking it; `None` after the last event of a run. Waits as long as it takes; dropping the future
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// See [`EventsError`]; it is over then.
+    pub async fn coming(&mut self) -> Result<Option<Coming>, EventsError> {
+        loop {
+            if self.done {
+                return Ok(None);
+            }
+            self.follow.wait().await?;
+            let Some(record) = self.follow.records().front() else {
+                continue;
+            };
+            if event::is_deletion(record) {
                 self.done = true;
                 return Err(EventsError::NotFound);
             }
             if self.run.is_some() && record.run != self.run {
+                let other = record.seq;
+                self.follow.take(other);
                 continue;
             }
-            let event = Event::read(&record)?;
-            self.done = self.run.is_some() && event.body.is_terminal();
-            return Ok(Some(event));
+            return Ok(Some(Coming {
+                record: record.clone(),
+                is_live: self.follow.is_live(),
+                waiting: self.follow.records().len(),
+            }));
         }
-        Ok(None)
+    }
+
+    /// Looks for more that came meanwhile, without waiting.
+    pub fn gather(&mut self) {
+        self.follow.gather();
+    }
+
+    /// What comes next, joined with what goes on with the same text right after it, and how many records that is. It stands at
+    /// the number of the last; only numbers that follow each other are joined.
+    #[must_use]
+    pub fn joined(&self) -> Option<(Arc<Record>, usize)> {
+        let mut records = self.follow.records().iter();
+        let first = records.next()?;
+        if !first.kind.is_delta() {
+            return Some((first.clone(), 1));
+        }
+        let mut joined = Record::clone(first);
+        let mut pieces = 1;
+        for next in records {
+            if next.seq != joined.seq + 1 || joined.join(Record::clone(next)).is_some() {
+                break;
+            }
+            pieces += 1;
+        }
+        Some((Arc::new(joined), pieces))
+    }
+
+    /// Takes what was [`Events::coming`], up to this number: what others were told as one may reach beyond what was looked at.
+    pub fn take(&mut self, through: i64) {
+        let last = |record: &Arc<Record>| event::is_last(record);
+        self.done |= self.run.is_some() && self.follow.records().front().is_some_and(last);
+        self.follow.take(through);
+    }
+
+    /// The conversation.
+    #[must_use]
+    pub fn conversation(&self) -> ConversationId {
+        self.conversation
+    }
+
+    /// The run, where only its events are told.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    /// As whom to read what is the same for everybody who sees the conversation: as its owner, who sees it for as long as it is
+    /// there, with no other right than that, and those of `rights` that the viewer has himself.
+    #[must_use]
+    pub fn anybody(&self, viewer: &Scope, rights: &[Permission]) -> Scope {
+        let rights = rights.iter().copied().filter(|right| viewer.may(*right));
+        let rights = rights.chain([Permission::ConversationsUse]).collect();
+        Scope::new(
+            viewer.tenant(),
+            self.owner,
+            Role::Member,
+            rights,
+            Principal::Run,
+        )
     }
 }
 
@@ -79,7 +179,7 @@ impl Engine {
         may(scope)?;
         let snapshot = self.log().snapshot();
         let tx = snapshot.tx().await?;
-        conversation::Entity::seen(scope)
+        let conversation = conversation::Entity::seen(scope)
             .filter(conversation::Column::Id.eq(id))
             .one(&**tx)
             .await?
@@ -94,6 +194,8 @@ impl Engine {
         };
         Ok(Events {
             follow: self.log().follow(id.0, after),
+            conversation: id,
+            owner: conversation.owner_id,
             run: None,
             done: false,
         })
@@ -117,6 +219,11 @@ impl Engine {
             .one(&**tx)
             .await?
             .ok_or(EventsError::NotFound)?;
+        let conversation = conversation::Entity::seen(scope)
+            .filter(conversation::Column::Id.eq(run.conversation_id))
+            .one(&**tx)
+            .await?
+            .ok_or(EventsError::NotFound)?;
         let stream = run.conversation_id.0;
         let after = match after {
             Some(cursor) => self.log().position(cursor, stream)?,
@@ -125,6 +232,8 @@ impl Engine {
         let done = run.terminal_seq.is_some_and(|last| after >= last);
         Ok(Events {
             follow: self.log().follow(stream, after),
+            conversation: conversation.id,
+            owner: conversation.owner_id,
             run: Some(id),
             done,
         })

@@ -5,20 +5,28 @@
 //! [`Engine`], each one transaction.
 
 pub mod agents;
+mod ask;
 mod cancel;
-pub mod context;
+pub mod changes;
+mod carry;
+mod context;
 pub mod conversations;
-mod drive;
 mod end;
 pub mod event;
 pub mod follow;
 mod heard;
+mod indexer;
 pub mod live;
 pub mod models;
 mod prices;
+pub mod rate;
 mod reasons;
 pub mod send;
 mod start;
+pub mod titles;
+mod turns;
+mod undo;
+pub mod usage;
 mod worker;
 
 use std::{
@@ -33,9 +41,11 @@ use adapters::{
     sealing::Keyring,
 };
 use auth::Authority;
-use entities::{RunId, WorkerId};
-use events::Log;
+use entities::{CommandError, RunId, WorkerId};
+pub use events::Once;
+use events::{Command, Log, Work};
 use providers::Providers;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 /// What an operator may set.
@@ -47,6 +57,8 @@ pub struct EngineOptions {
     pub works: bool,
     /// Characters of a message: `limits.max_message_chars`.
     pub max_message_chars: usize,
+    /// Whether this process has titles written, if it carries runs.
+    pub titles: bool,
 }
 
 impl Default for EngineOptions {
@@ -55,13 +67,17 @@ impl Default for EngineOptions {
             slots: 1000,
             works: true,
             max_message_chars: 200_000,
+            titles: true,
         }
     }
 }
 
 /// Commands and workers. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine {
+    inner: Arc<Inner>,
+    once: Option<Arc<Once>>,
+}
 
 struct Inner {
     log: Log,
@@ -72,6 +88,9 @@ struct Inner {
     worker: WorkerId,
     options: EngineOptions,
     carried: Mutex<HashMap<RunId, Carried>>,
+    turns: turns::Turns,
+    /// Told when a title may be due.
+    titles: tokio::sync::Notify,
     claiming: Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// No new runs are taken up from then on.
     closing: CancellationToken,
@@ -104,7 +123,7 @@ impl Engine {
         options: EngineOptions,
     ) -> Self {
         let worker = WorkerId(log.clock().uuid());
-        Self(Arc::new(Inner {
+        let inner = Inner {
             log,
             keyring,
             providers,
@@ -113,70 +132,98 @@ impl Engine {
             worker,
             options,
             carried: Mutex::default(),
+            turns: turns::Turns::default(),
+            titles: tokio::sync::Notify::new(),
             claiming: Mutex::default(),
             closing: CancellationToken::new(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            once: None,
+        }
+    }
+
+    /// This engine for one mutation: what it is asked to do through it is done once for its key.
+    #[must_use]
+    pub fn once(&self, once: Option<Once>) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            once: once.map(Arc::new),
+        }
+    }
+
+    /// A command of a client's: one transaction, done once where it came with a key.
+    pub(crate) async fn command<T, F>(&self, work: F) -> Result<T, CommandError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, CommandError> + Send + 'static,
+    {
+        self.log().command_once(self.once.clone(), work).await
     }
 
     /// The log.
     #[must_use]
     pub fn log(&self) -> &Log {
-        &self.0.log
+        &self.inner.log
     }
 
     /// The clock.
     #[must_use]
     pub fn clock(&self) -> &SharedClock {
-        self.0.log.clock()
+        self.inner.log.clock()
     }
 
     /// What seals secrets.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
-        &self.0.keyring
+        &self.inner.keyring
     }
 
     /// The models' wires.
     #[must_use]
     pub fn providers(&self) -> &Providers {
-        &self.0.providers
+        &self.inner.providers
     }
 
     /// The guarded client.
     #[must_use]
     pub fn outbound(&self) -> &Outbound {
-        &self.0.outbound
+        &self.inner.outbound
     }
 
     /// Who may do what.
     #[must_use]
     pub fn authority(&self) -> &Authority {
-        &self.0.authority
+        &self.inner.authority
     }
 
     pub(crate) fn options(&self) -> &EngineOptions {
-        &self.0.options
+        &self.inner.options
     }
 
     pub(crate) fn worker(&self) -> WorkerId {
-        self.0.worker
+        self.inner.worker
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Carried>> {
-        self.0
+        self.inner
             .carried
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn turns(&self) -> &turns::Turns {
+        &self.inner.turns
+    }
+
     pub(crate) fn closing(&self) -> &CancellationToken {
-        &self.0.closing
+        &self.inner.closing
     }
 
     /// Whether this process may take up another run.
     pub(crate) fn has_slot(&self) -> bool {
-        self.0.options.works
-            && !self.0.closing.is_cancelled()
-            && self.lock().len() < self.0.options.slots
+        self.inner.options.works
+            && !self.inner.closing.is_cancelled()
+            && self.lock().len() < self.inner.options.slots
     }
 }

@@ -48,6 +48,10 @@ pub(crate) fn run_error(error: &ModelError) -> RunError {
             "the provider could not be reached",
         ),
         ModelErrorKind::Refused => (RunErrorKind::ModelError, "the provider refused the request"),
+        ModelErrorKind::ContextTooLong => (
+            RunErrorKind::ContextTooLong,
+            "the conversation is longer than the model's context window",
+        ),
         ModelErrorKind::Unavailable { .. } => {
             (RunErrorKind::ModelError, "the provider is not available")
         }
@@ -66,7 +70,10 @@ pub(crate) fn run_error(error: &ModelError) -> RunError {
     };
     let retryable = !matches!(
         error.kind,
-        ModelErrorKind::AddressRefused | ModelErrorKind::Unsupported | ModelErrorKind::Refused
+        ModelErrorKind::AddressRefused
+            | ModelErrorKind::Unsupported
+            | ModelErrorKind::Refused
+            | ModelErrorKind::ContextTooLong
     );
     RunError {
         kind,

@@ -40,7 +40,18 @@ pub(crate) async fn start(
     let (spec, model, currency) = match equip(c, &mut run).await? {
         Ok(equipped) => equipped,
         Err(error) => {
+            if !run::Entity::is_next(SYSTEM, &**c.tx(), &run).await? {
+                return Ok(None);
+            }
             reveal(c, &run, &mut answer).await?;
+            conversation::Entity::change_anywhere(SYSTEM)
+                .filter(conversation::Column::Id.eq(run.conversation_id))
+                .set(conversation::ActiveModel {
+                    last_message_id: Set(Some(answer.id)),
+                    ..Default::default()
+                })
+                .exec(&**c.tx())
+                .await?;
             end::end(c, run, answer, Ending::failed(error)).await?;
             return Ok(None);
         }
@@ -73,6 +84,7 @@ pub(crate) async fn start(
         .filter(run::Column::Id.eq(run.id))
         .set(run::ActiveModel {
             agent_version_id: Set(run.agent_version_id),
+            primary_model_id: Set(run.primary_model_id),
             model_id: Set(run.model_id),
             ..Default::default()
         })
@@ -88,6 +100,7 @@ pub(crate) async fn start(
         })
         .exec(&**c.tx())
         .await?;
+    end::tell(c, &run);
     let (fence, head) = (c.fence(stream), c.head(stream));
     Ok(Some(Started {
         run,
@@ -204,11 +217,13 @@ pub(crate) async fn resume(
             losses: Set(run.losses),
             losses_in_step: Set(run.losses_in_step),
             usage: Set(run.usage.clone()),
+            primary_model_id: Set(run.primary_model_id),
             model_id: Set(run.model_id),
             ..Default::default()
         })
         .exec(&**c.tx())
         .await?;
+    end::tell(c, &run);
     let (fence, head) = (c.fence(stream), c.head(stream));
     Ok(Some(Started {
         run,
@@ -340,5 +355,6 @@ async fn equip(
         return Ok(Err(no_model("there is no model that could be called")));
     };
     run.model_id = Some(model.id);
+    run.primary_model_id = run.primary_model_id.or(run.model_id);
     Ok(Ok((spec, model, tenant.currency)))
 }

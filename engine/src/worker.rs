@@ -8,7 +8,7 @@ use std::{
 
 use adapters::clock::BootInstant;
 use entities::{
-    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, query::*, run,
+    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, model_turn, query::*, run,
     runs::Candidate, tenant,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
@@ -69,16 +69,24 @@ impl Engine {
         }
         if self.log().db().backend() == entities::Backend::Sqlite {
             run::Entity::release(start::SYSTEM, self.log().db(), None).await?;
+            model_turn::Entity::clear(start::SYSTEM, self.log().db(), None).await?;
         }
         let tasks = self.log().tasks();
         let claiming = tasks.spawn("taking up runs", self.clone().claim());
         *self
-            .0
+            .inner
             .claiming
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(claiming);
         tasks.spawn("renewing leases", self.clone().renew());
+        tasks.spawn("keeping turns at models", self.clone().keep_turns());
+        tasks.spawn("looking after models", self.clone().look_after_models());
+        tasks.spawn("rolling up usage", self.clone().roll_up_usage());
+        tasks.spawn("indexing what is said", self.clone().index_texts());
         tasks.spawn("stopping runs", self.clone().heed());
+        if self.options().titles {
+            tasks.spawn("having titles written", self.clone().write_titles());
+        }
         Ok(())
     }
 
@@ -88,7 +96,7 @@ impl Engine {
         let by = Instant::now() + FINISH;
         // A claim under way ends before anything is given back.
         let claiming = self
-            .0
+            .inner
             .claiming
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +107,13 @@ impl Engine {
         drop(timeout_at(by, self.idle()).await);
         for carried in self.lock().values() {
             carried.stop.cancel();
+        }
+        let turns = model_turn::Entity::clear(start::SYSTEM, self.log().db(), Some(self.worker()));
+        if let Err(error) = turns.await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "failed to give turns at models back; they will lapse"
+            );
         }
         match run::Entity::release(start::SYSTEM, self.log().db(), Some(self.worker())).await {
             Ok(0) => {}
@@ -161,7 +176,7 @@ impl Engine {
     }
 
     /// Resolves once the worker closes and carries nothing any more.
-    async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.closing().cancelled().await;
         let mut tick = interval(Duration::from_millis(50));
         while !self.lock().is_empty() {

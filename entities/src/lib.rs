@@ -4,8 +4,10 @@
 //! stands in [`query`], and nothing there starts a select. A read begins with [`in_tenant`](agent::Entity::in_tenant) or one
 //! of the named reads beside an entity; reads that have no tenant yet take a [`SystemScope`].
 
+mod audience;
 pub mod db;
 pub mod each;
+pub mod health;
 pub mod ids;
 pub mod input;
 pub mod outcome;
@@ -13,9 +15,13 @@ pub mod page;
 pub mod query;
 pub mod runs;
 pub mod scope;
+pub mod search;
 mod tables;
 pub mod tree;
+pub mod turns;
+pub mod usage;
 
+pub use audience::{Audience, Audiences};
 pub use db::{Backend, Db, DbErr, Snapshot, Tx};
 pub use ids::{
     AgentId, AgentVersionId, ApiKeyId, ConversationId, IdError, MembershipId, MessageId, ModelId,

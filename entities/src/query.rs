@@ -3,5 +3,6 @@
 pub use sea_orm::{
     ActiveModelTrait, ActiveValue, ActiveValue::NotSet, ActiveValue::Set, ActiveValue::Unchanged,
     ColumnTrait, Condition, DbErr, IntoActiveModel, Order, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select, sea_query::Expr,
+    QuerySelect, Select,
+    sea_query::{Expr, LockBehavior, LockType},
 };

@@ -43,7 +43,7 @@ pub(crate) fn statement(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>
 
 /// The time by the clock that leases are kept by: the server's on PostgreSQL, which all processes share; on SQLite the caller's,
 /// as the last of `values`.
-fn lease_clock(db: &impl ConnectionTrait, now: DateTime<Utc>, values: &mut Vec<Value>) -> String {
+pub(crate) fn lease_clock(db: &impl ConnectionTrait, now: DateTime<Utc>, values: &mut Vec<Value>) -> String {
     if db.get_database_backend() == DbBackend::Postgres {
         return "now()".into();
     }
@@ -123,7 +123,26 @@ impl run::Entity {
             .is_some())
     }
 
-    /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen.
+    /// Whether a QUEUED run stands first in its conversation, and none is under way there.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn is_next(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+        run: &run::Model,
+    ) -> Result<bool, DbErr> {
+        let sql = "select id from runs where conversation_id = $1 and parent_run_id is null
+             and (status in ('RUNNING', 'WAITING') or status = 'QUEUED' and queue_no < $2) limit 1";
+        let values = vec![run.conversation_id.0.into(), run.queue_no.into()];
+        Ok(db
+            .query_one_raw(statement(db, sql, values))
+            .await?
+            .is_none())
+    }
+
+    /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen, or
+    /// others of its conversation stand before it by now.
     ///
     /// # Errors
     /// What the database says; with the index that allows one run per conversation, [`crate::db::Failure::Taken`].
@@ -147,7 +166,9 @@ impl run::Entity {
         };
         let sql = format!(
             "update runs set status = 'RUNNING', attempt = attempt + 1, owner = $2, lease_until = {until}, progress_at = $3,
-               started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6"
+               started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6
+               and ($6 <> 'QUEUED' or not exists (select 1 from runs q
+                 where q.conversation_id = $7 and q.status = 'QUEUED' and q.queue_no < $8))"
         );
         let values = vec![
             lease,
@@ -156,6 +177,8 @@ impl run::Entity {
             run.id.0.into(),
             run.attempt.into(),
             run.status.into(),
+            run.conversation_id.0.into(),
+            run.queue_no.into(),
         ];
         Ok(tx
             .execute_raw(statement(&**tx, &sql, values))

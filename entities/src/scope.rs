@@ -63,7 +63,7 @@ pub enum Permission {
 }
 
 /// A set of [`Permission`]s. Stored and sent as a list of their names.
-#[derive(Clone, Copy, PartialEq, Eq, Default, FromJsonQueryResult)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, FromJsonQueryResult)]
 pub struct Permissions(u32);
 
 impl Permissions {
@@ -214,7 +214,7 @@ pub enum Principal {
 /// A tenant, who is asking there, and with which rights. Every read and command of a tenant's data starts with one.
 ///
 /// Made by `auth` from a credential, and by `engine` from what is stored of a run's asker; nowhere else.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scope {
     tenant: TenantId,
     user: UserId,

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, Value};
 use uuid::Uuid;
 
 use crate::{
-    ConversationId, MessageId, Scope, message,
+    ConversationId, MessageId, Scope, TenantId, message,
     page::{Page, Rows},
     runs::statement,
 };
@@ -303,4 +303,39 @@ pub async fn siblings(
         .from_raw_sql(statement(db, &sql, values))
         .all(db)
         .await
+}
+
+impl message::Entity {
+    /// The latest message below this one that none is below, or of the whole conversation where none is named; an answer that is
+    /// yet to begin is one, what was removed is none. One statement.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn latest_leaf(
+        db: &impl ConnectionTrait,
+        tenant: TenantId,
+        conversation: ConversationId,
+        below: Option<MessageId>,
+    ) -> Result<Option<MessageId>, DbErr> {
+        const LEAF: &str = "not exists (select 1 from messages c where c.parent_id = m.id and c.removed_at is null)";
+        let mut values: Vec<Value> = vec![tenant.0.into(), conversation.0.into()];
+        let sql = match below {
+            Some(message) => {
+                values.push(message.0.into());
+                format!(
+                    "with recursive down(id, distance) as (
+                       select m.id, 0 from messages m where m.tenant_id = $1 and m.conversation_id = $2 and m.id = $3
+                       union all select m.id, d.distance + 1 from down d join messages m on m.parent_id = d.id
+                         where m.removed_at is null and d.distance < {DEPTH})
+                     select m.id from down d join messages m on m.id = d.id where {LEAF} order by m.seq desc limit 1"
+                )
+            }
+            None => format!(
+                "select m.id from messages m where m.tenant_id = $1 and m.conversation_id = $2 and m.removed_at is null
+                   and {LEAF} order by m.seq desc limit 1"
+            ),
+        };
+        let row = db.query_one_raw(statement(db, &sql, values)).await?;
+        row.map(|row| row.try_get_by("id")).transpose()
+    }
 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use adapters::clock::SharedClock;
 use chrono::{DateTime, Utc};
-use entities::{Backend, ChangeAction, DbErr, ResourceKind, RunId, Scope, TenantId, Tx, change};
+use entities::{
+    Audience, Audiences, Backend, ChangeAction, DbErr, ResourceKind, RunId, Scope, TenantId, Tx,
+    change,
+};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
 use crate::{
+    finished::{self, Finished},
     hub::Batch,
     record::{Draft, Record, VERSION},
 };
@@ -21,6 +25,7 @@ pub struct Command {
     now: DateTime<Utc>,
     streams: Vec<Locked>,
     changes: Vec<change::Model>,
+    finished: Vec<Finished>,
     work: bool,
     stopped: Vec<RunId>,
 }
@@ -40,6 +45,8 @@ struct Locked {
 /// What has to be told once the transaction is committed.
 pub(crate) struct Told {
     pub(crate) batches: Vec<Batch>,
+    /// Whether there are changes to be moved into the tenant's stream.
+    pub(crate) noted: bool,
     pub(crate) work: bool,
     pub(crate) stopped: Vec<RunId>,
 }
@@ -53,6 +60,7 @@ impl Command {
             now,
             streams: Vec::new(),
             changes: Vec::new(),
+            finished: Vec::new(),
             work: false,
             stopped: Vec::new(),
         }
@@ -220,16 +228,17 @@ impl Command {
             .raise_fence = true;
     }
 
-    /// Says for the tenant's `changes` that a resource changed. `audience`: who could see it before and after.
+    /// Says for the tenant's `changes` that a resource changed, and who saw it before and sees it after: `None` where it was not
+    /// there, or is gone.
     pub fn changed(
         &mut self,
         scope: &Scope,
         kind: ResourceKind,
         id: Uuid,
-        action: ChangeAction,
-        audience: serde_json::Value,
+        before: Option<Audience>,
+        after: Option<Audience>,
     ) {
-        self.changed_in(scope.tenant(), kind, id, action, audience);
+        self.changed_in(scope.tenant(), kind, id, before, after);
     }
 
     /// The same where the server itself acts.
@@ -238,18 +247,43 @@ impl Command {
         tenant: TenantId,
         kind: ResourceKind,
         id: Uuid,
-        action: ChangeAction,
-        audience: serde_json::Value,
+        before: Option<Audience>,
+        after: Option<Audience>,
     ) {
-        let at = self.now;
+        let known = self.changes.iter().position(|change| {
+            (change.tenant_id, change.kind, change.resource_id) == (tenant, kind, id)
+        });
+        // Nobody sees what is between two changes of one transaction.
+        let before = match known {
+            Some(known) => self.changes.remove(known).audience.before,
+            None => before,
+        };
+        let action = match (before, after) {
+            (None, None) => return,
+            (None, Some(_)) => ChangeAction::Created,
+            (Some(_), Some(_)) => ChangeAction::Updated,
+            (Some(_), None) => ChangeAction::Deleted,
+        };
         self.changes.push(change::Model {
             id: 0,
             tenant_id: tenant,
             kind,
             resource_id: id,
             action,
-            audience,
-            at,
+            audience: Audiences { before, after },
+            at: self.now,
+        });
+    }
+
+    /// Says that a run is over, whose events stand in `stream` after `after` and up to `upto`: what it said in pieces may be
+    /// stored in fewer.
+    pub fn finished(&mut self, tenant: TenantId, stream: Uuid, run: RunId, after: i64, upto: i64) {
+        self.finished.push(Finished {
+            tenant,
+            stream,
+            run,
+            after,
+            upto,
         });
     }
 
@@ -273,7 +307,9 @@ impl Command {
     }
 
     pub(crate) async fn commit(mut self) -> Result<Told, DbErr> {
+        let noted = !self.changes.is_empty();
         change::Entity::record(&*self.tx, std::mem::take(&mut self.changes)).await?;
+        finished::note(&self.tx, &self.finished).await?;
         write(&self.tx, &self.streams).await?;
         self.tx.commit().await?;
         let batches = self
@@ -289,6 +325,7 @@ impl Command {
             .collect();
         Ok(Told {
             batches,
+            noted,
             work: self.work,
             stopped: self.stopped,
         })

@@ -1,4 +1,5 @@
-//! SQLite: moves the tail of live deltas into the table of events, joining what is adjacent.
+//! SQLite: moves the tail of live deltas into the table of events, joining what is adjacent. PostgreSQL does it
+//! [when a run is over](crate::finished).
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     command::{places, shapes},
+    finished,
     log::Log,
     read,
     record::{Originals, Payload, Record},
@@ -23,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Folds once a second until the process ends, and moves SQLite's write-ahead log into its file.
 pub(crate) async fn run(log: Log) {
     if log.db().backend() == Backend::Postgres {
-        return;
+        return finished::run(log).await;
     }
     let closing = log.closing();
     loop {
@@ -128,7 +130,7 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
 
 /// Joins only what has consecutive numbers: a record that stood between two pieces would otherwise come before the first of
 /// them, and whoever stopped at it would never get that piece.
-fn add(stream: &mut Vec<(Record, Originals)>, record: Record) {
+pub(crate) fn add(stream: &mut Vec<(Record, Originals)>, record: Record) {
     let length = |record: &Record| {
         if let Payload::Delta(delta) = &record.payload {
             delta.text().len()

@@ -9,12 +9,16 @@ use uuid::Uuid;
 use crate::{
     hub::Channel,
     log::Log,
-    read,
+    read::{self, PAGE},
     record::{Record, joined},
 };
 
 /// How long to wait before a table that is behind what was heard is read again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// The most records that are taken off the ring at once: whoever does not go on holds them.
+const TAKEN: usize = 256;
+/// The most bytes of payload that a page leaves in memory; what is beyond is read again when its turn comes.
+const HELD: usize = 256 * 1024;
 
 /// Why following ends.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,10 @@ pub struct Follow {
     ahead: i64,
     /// Whether the table was read once: only that tells whether the position is good.
     begun: bool,
+    /// Whether `ready` was taken off the ring.
+    live: bool,
+    /// Records to ask for at once: fewer where they are large.
+    page: i64,
 }
 
 impl Follow {
@@ -60,6 +68,8 @@ impl Follow {
             ahead: 0,
             ready: VecDeque::new(),
             begun: false,
+            live: false,
+            page: PAGE,
         }
     }
 
@@ -69,18 +79,32 @@ impl Follow {
     /// See [`FollowError`]; it is over then.
     pub async fn next(&mut self) -> Result<Arc<Record>, FollowError> {
         loop {
+            self.wait().await?;
             if let Some(record) = self.ready.pop_front() {
                 return Ok(record);
+            }
+        }
+    }
+
+    /// Waits until [`Follow::records`] has one, and takes none. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// See [`FollowError`]; it is over then.
+    pub async fn wait(&mut self) -> Result<(), FollowError> {
+        loop {
+            if !self.ready.is_empty() {
+                return Ok(());
             }
             // Before the look, so that nothing that comes during it is missed.
             let heard = *self.heads.borrow_and_update();
             if self.begun {
-                if let Some((records, position)) = self.channel.since(self.position)
-                    && !records.is_empty()
-                {
-                    self.ready.extend(records);
-                    self.position = position;
-                    continue;
+                if let Some((records, position)) = self.channel.since(self.position, TAKEN) {
+                    self.live = true;
+                    if !records.is_empty() {
+                        self.ready.extend(records);
+                        self.position = position;
+                        continue;
+                    }
                 }
                 if heard > self.position && heard <= self.ahead {
                     // The table went back under a living server: look again, without haste.
@@ -95,16 +119,68 @@ impl Follow {
         }
     }
 
+    /// What comes next, as far as it is in memory; in order, and everything that there is between two of them.
+    #[must_use]
+    pub fn records(&self) -> &VecDeque<Arc<Record>> {
+        &self.ready
+    }
+
+    /// Whether [`Follow::records`] were taken off the ring, where all who follow live get the same ones.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Adds to [`Follow::records`] what the ring has got meanwhile.
+    pub fn gather(&mut self) {
+        let room = TAKEN.saturating_sub(self.ready.len());
+        if self.live
+            && room > 0
+            && let Some((records, position)) = self.channel.since(self.position, room)
+        {
+            self.ready.extend(records);
+            self.position = position;
+        }
+    }
+
+    /// Takes everything up to `through`, also what has not been looked at: others were told of it as one.
+    pub fn take(&mut self, through: i64) {
+        while self.ready.front().is_some_and(|next| next.seq <= through) {
+            self.ready.pop_front();
+        }
+        if self.ready.is_empty() {
+            self.position = self.position.max(through);
+        }
+    }
+
     /// Reads a page; where it was behind for long, pieces of a text are joined.
     async fn read(&mut self) -> Result<(), FollowError> {
         let db = self.log.db().reader(SystemScope::of("following a stream"));
-        let page = read::page(db, self.stream, self.position)
-            .await?
-            .ok_or(FollowError::Gone)?;
+        let pages = read::pages(db, &[(self.stream, self.position)], self.page).await?;
+        let mut page = pages.into_values().next().ok_or(FollowError::Gone)?;
         if self.position < page.floor || self.position > page.head {
             return Err(FollowError::Expired);
         }
+        let mut held = 0;
+        let mut fits = |record: &Record| {
+            let before = held;
+            held += record.payload.size();
+            before < HELD
+        };
+        let kept = page
+            .records
+            .iter()
+            .take_while(|record| fits(record))
+            .count();
+        if kept < page.records.len() {
+            page.records.truncate(kept);
+            page.position = page.records.last().map_or(page.head, |record| record.seq);
+            self.page = i64::try_from(kept).unwrap_or(PAGE);
+        } else {
+            self.page = (self.page * 2).min(PAGE);
+        }
         self.begun = true;
+        self.live = false;
         self.position = page.position;
         self.head = page.head;
         self.ahead = if page.position == page.head {

@@ -186,8 +186,8 @@ impl Channel {
         self.head.subscribe()
     }
 
-    /// What came after `position`, with the new position, where the ring reaches back so far.
-    pub(crate) fn since(&self, position: i64) -> Option<(Vec<Arc<Record>>, i64)> {
+    /// What came after `position`, at most so many, with the new position, where the ring reaches back so far.
+    pub(crate) fn since(&self, position: i64, most: usize) -> Option<(Vec<Arc<Record>>, i64)> {
         let ring = lock(&self.ring);
         if !ring.known || position < ring.after || position > ring.head {
             return None;
@@ -195,7 +195,12 @@ impl Channel {
         let from = ring
             .records
             .partition_point(|record| record.seq <= position);
-        Some((ring.records.range(from..).cloned().collect(), ring.head))
+        let to = ring.records.len().min(from + most);
+        let position = match ring.records.get(to) {
+            Some(_) => ring.records.get(to.checked_sub(1)?)?.seq,
+            None => ring.head,
+        };
+        Some((ring.records.range(from..to).cloned().collect(), position))
     }
 
     /// Somebody read the table up to `position`: the ring may begin there.
@@ -253,7 +258,7 @@ mod tests {
 
     fn seqs(channel: &Channel, position: i64) -> Option<Vec<i64>> {
         channel
-            .since(position)
+            .since(position, usize::MAX / 2)
             .map(|(records, _)| records.iter().map(|record| record.seq).collect())
     }
 

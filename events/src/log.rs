@@ -8,9 +8,11 @@ use std::{
 };
 
 use adapters::{clock::SharedClock, tasks::Tasks};
+use chrono::{DateTime, Utc};
 use entities::{CommandError, Db, DbErr, RunId, Snapshot, TenantId};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::{Semaphore, broadcast, watch},
+    sync::{Notify, Semaphore, broadcast, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -18,12 +20,14 @@ use uuid::Uuid;
 
 use crate::{
     bus::{self, Bus},
+    changes::{self, expire, sequencer},
     command::{Command, Told},
     cursor::{Cursor, CursorError},
     fold,
     follow::Follow,
     generation,
     hub::{Batch, Hub},
+    once::{self, Begun, Once},
     writer::{self, RunLog, Waiting},
 };
 
@@ -32,12 +36,18 @@ use crate::{
 pub struct LogOptions {
     /// The least time between the starts of two batches that nobody waits for: `log.min_gap_ms`.
     pub min_gap: Duration,
+    /// How long the streams of tenants' changes are kept: `retention.changes_days`.
+    pub changes_kept: Duration,
+    /// Whether this process moves what commands tell into the streams of tenants' changes; a test of a command reads it before.
+    pub moves_changes: bool,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
             min_gap: Duration::from_millis(10),
+            changes_kept: Duration::from_secs(7 * 24 * 3600),
+            moves_changes: true,
         }
     }
 }
@@ -73,6 +83,8 @@ struct Inner {
     hub: Hub,
     waiting: Waiting,
     bus: Option<Bus>,
+    /// Rings when commands left notes for the streams of changes.
+    noted: Notify,
     work: watch::Sender<u64>,
     stops: broadcast::Sender<RunId>,
     /// Ends the writer, after everything that may still write.
@@ -112,6 +124,7 @@ impl Log {
             hub: Hub::default(),
             waiting: Waiting::default(),
             bus,
+            noted: Notify::new(),
             work: watch::Sender::new(0),
             stops: broadcast::Sender::new(1024),
             closing: CancellationToken::new(),
@@ -119,11 +132,16 @@ impl Log {
             folding: Semaphore::new(1),
         }));
         let tasks = &log.0.tasks;
-        let writing = vec![
+        let mut writing = vec![
             tasks.spawn("the log's writer", writer::run(log.clone())),
             tasks.spawn("folding the log", fold::run(log.clone())),
+            tasks.spawn("forgetting changes", expire::run(log.clone())),
         ];
+        if log.0.options.moves_changes {
+            writing.push(tasks.spawn("moving changes", sequencer::run(log.clone())));
+        }
         tasks.spawn("looking for what was missed", bus::poll(log.clone()));
+        tasks.spawn("forgetting keys", once::sweep(log.clone()));
         *log.0.writing.lock().unwrap_or_else(PoisonError::into_inner) = writing;
         if log.0.bus.is_some() {
             tasks.spawn("sending hints", bus::send(log.clone()));
@@ -173,11 +191,43 @@ impl Log {
             .unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
     }
 
+    /// Does `work` as [`Log::command`] does; with a key, once: where it was done before, its answer of then is the answer. `T`
+    /// is written beside the key, without the fields that serde skips.
+    ///
+    /// # Errors
+    /// As [`Log::command`]; a conflict where the key was used with another input.
+    pub async fn command_once<T, E, F>(&self, once: Option<Arc<Once>>, work: F) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        E: From<CommandError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, E> + Send + 'static,
+    {
+        let Some(once) = once else {
+            return self.command(work).await;
+        };
+        self.command(move |c| {
+            Box::pin(async move {
+                match once.begin(c.tx(), c.now()).await? {
+                    Begun::Before(done) => Ok(done),
+                    Begun::Now => {
+                        let done = work(c).await?;
+                        once.finish(c.tx(), &done).await?;
+                        Ok(done)
+                    }
+                }
+            })
+        })
+        .await
+    }
+
     fn tell(&self, told: Told) {
         let mut streams = Vec::new();
         for batch in told.batches {
             streams.push(batch.stream);
             self.0.hub.publish(batch, self.0.clock.instant());
+        }
+        if told.noted {
+            self.0.noted.notify_one();
         }
         if told.work {
             self.wake_workers();
@@ -266,6 +316,26 @@ impl Log {
                 "failed to look at the generation of the log"
             ),
         }
+    }
+
+    /// The head of a tenant's stream of changes, which is followed by the tenant's id. It is made where there is none yet.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn head_of_changes(&self, tenant: TenantId) -> Result<i64, DbErr> {
+        changes::head(&self.0.db, tenant).await
+    }
+
+    /// Takes away what the streams of changes said before a time, as is done hourly, and answers how many records that were.
+    ///
+    /// # Errors
+    /// What the database says; what was taken away by then is gone.
+    pub async fn forget_changes(&self, before: DateTime<Utc>) -> Result<u64, CommandError> {
+        expire::expire(self, before).await
+    }
+
+    pub(crate) fn noted(&self) -> &Notify {
+        &self.0.noted
     }
 
     pub(crate) fn folding(&self) -> &Semaphore {

@@ -1,7 +1,12 @@
 //! The graph as the edge sees it: who asks becomes a scope, a document an answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
+use adapters::tasks::Tasks;
 use async_graphql::{Mode, Request, Response};
 use auth::{Authority, Credential, Identity, RequestContext};
 use entities::{
@@ -14,9 +19,19 @@ use resolvers::Asking;
 use schema::{Schema, Served};
 
 use crate::{
-    config::Secret,
-    edge::{Client, Code, Credentials, Graph, Operation, Refused, Transport},
+    budget::{Budgets, Payer},
+    config::{Limits, Secret},
+    edge::{Client, Code, Credentials, Graph, Operation, Refused, Told, Transport, counted_as},
 };
+use allowed::{Guard, root_field};
+use bill::{Bill, Till};
+use followers::{Followers, Made, Renewed};
+
+mod allowed;
+mod bill;
+mod crowd;
+mod follower;
+mod followers;
 
 /// The graph of this program.
 pub struct AppGraph {
@@ -24,6 +39,8 @@ pub struct AppGraph {
     db: Db,
     authority: Authority,
     reached: Reached,
+    till: Till,
+    followers: Followers,
 }
 
 /// How the server can be reached, as far as the rule of set-up asks.
@@ -46,11 +63,51 @@ struct Parts {
     transport: Transport,
 }
 
+impl Caller {
+    /// The same one as `identity` has him.
+    fn with(&self, identity: &Identity) -> Self {
+        Self(Arc::new(Parts {
+            identity: Some(identity.clone()),
+            request: self.0.request.clone(),
+            transport: self.0.transport,
+        }))
+    }
+
+    /// Whose bucket pays for what he asks.
+    fn payer(&self) -> Payer {
+        let identity = self.0.identity.as_ref();
+        let known = identity.and_then(payer);
+        known.unwrap_or_else(|| {
+            let unspecified = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            Payer::Address(counted_as(self.0.request.address.unwrap_or(unspecified)))
+        })
+    }
+}
+
+/// The bucket of a session or key.
+pub fn payer(identity: &Identity) -> Option<Payer> {
+    let session = identity.session().map(Payer::Session);
+    session.or_else(|| identity.key().map(Payer::Key))
+}
+
 impl AppGraph {
     /// The schema must hold the data that its resolvers need.
-    pub fn new(schema: Schema, db: Db, authority: Authority, reached: Reached) -> Self {
+    pub fn new(
+        schema: Schema,
+        db: Db,
+        authority: Authority,
+        reached: Reached,
+        limits: &Limits,
+        budgets: Arc<Budgets>,
+        tasks: &Tasks,
+    ) -> Self {
+        let served = Served::new(schema);
+        let followers = Followers::new(served.clone(), db.clone());
+        followers.keep(tasks);
         Self {
-            served: Served::new(schema),
+            till: Till::new(limits, budgets),
+            served,
+            followers,
             db,
             authority,
             reached,
@@ -66,6 +123,17 @@ impl AppGraph {
             public_url_or_proxies_set: self.reached.public_url_or_proxies_set,
             address: Some(client.address),
             user_agent: client.user_agent,
+        }
+    }
+
+    /// The caller with the rights that he has at this moment: a socket is opened once, and is asked by for hours.
+    async fn as_of_now(&self, caller: &Caller) -> Result<Caller, Refused> {
+        match &caller.0.identity {
+            Some(identity) if caller.0.transport == Transport::WebSocket => {
+                let identity = self.authority.again(identity).await.map_err(refused)?;
+                Ok(caller.with(&identity))
+            }
+            Some(_) | None => Ok(caller.clone()),
         }
     }
 
@@ -107,21 +175,65 @@ impl Graph for AppGraph {
     }
 
     async fn execute(&self, caller: &Caller, operation: Operation) -> Response {
+        let caller = &match self.as_of_now(caller).await {
+            Ok(caller) => caller,
+            Err(refused) => return Response::from_errors(vec![refused.into_error()]),
+        };
+        let bill = match self.till.charge(caller.payer(), &operation) {
+            Ok(bill) => bill,
+            Err(refused) => return *refused,
+        };
         let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
-        let answer = self.served.execute(request, operation.document);
-        quiesce(reader.gate(), answer).await
+        let answer = self
+            .served
+            .execute(request.data(bill.tally()), operation.document);
+        let mut response = quiesce(reader.gate(), answer).await;
+        bill.tell(&mut response);
+        response
     }
 
-    fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Response> {
+    fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Told> {
+        let identity = caller.0.identity.as_ref();
+        let rights = identity.map(|identity| self.authority.rights(identity));
+        let caller = &match &rights {
+            Some(rights) => caller.with(rights.identity()),
+            None => caller.clone(),
+        };
+        let guard = Guard::new(rights, root_field(&operation));
+        let mut bill = match self.till.charge(caller.payer(), &operation) {
+            Ok(bill) => bill,
+            Err(refused) => return stream::once(async { Told::Own(*refused) }).boxed(),
+        };
+        if let Some(asked) = self.followers.asked(&operation, bill.cost()) {
+            let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
+            let request = request.data(bill.tally());
+            let identity = caller.0.identity.clone();
+            let renewed = Renewed::default();
+            let made = self
+                .followers
+                .follow(asked, request, reader, identity, renewed.clone());
+            let events = made.map(move |made| told(made, &mut bill)).boxed();
+            return guard.watch(events, move |identity| renewed.set(identity));
+        }
         let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
-        let events = self.served.execute_stream(request, operation.document);
-        stream::unfold((events, reader), async move |(mut events, reader)| {
+        let events = self
+            .served
+            .execute_stream(request.data(bill.tally()), operation.document);
+        let renewed = reader.clone();
+        let events = stream::unfold((events, reader), async move |(mut events, reader)| {
             let response = quiesce(reader.gate(), events.next()).await?;
             // The next event may be long in coming, and is of another moment.
             reader.renew();
             Some((response, (events, reader)))
         })
-        .boxed()
+        .map(move |mut response| {
+            bill.event(&mut response);
+            Told::Own(response)
+        })
+        .boxed();
+        guard.watch(events, move |identity| {
+            renewed.renew_as(identity.scope().clone());
+        })
     }
 
     fn ended(&self, caller: &Caller) -> BoxFuture<'static, String> {
@@ -150,6 +262,19 @@ impl Graph for AppGraph {
             .identity
             .as_ref()
             .map(|identity| identity.user().id.to_string())
+    }
+}
+
+/// What was made for whoever follows, as one of them is told it.
+fn told(made: Made, bill: &mut Bill) -> Told {
+    match made {
+        Made::Well(json, weight) => bill.shared(json, weight),
+        Made::Badly(made) => {
+            let mut response = Response::new(made.data.clone());
+            response.errors.clone_from(&made.errors);
+            bill.event(&mut response);
+            Told::Own(response)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program `weft`: its commands.
 
+mod budget;
 mod config;
 mod data_dir;
 mod edge;

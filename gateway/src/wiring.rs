@@ -1,6 +1,6 @@
 //! The parts of the program, each made of those before it. The only place where implementations meet traits.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use adapters::{
     clock::SystemClock,
@@ -13,14 +13,19 @@ use engine::{Engine, EngineOptions, models::OperatorEnvironment};
 use entities::{CommandError, Db, DbErr, SystemScope, db::Location};
 use events::{Log, LogError, LogOptions};
 use providers::Providers;
-use resolvers::{FirstContent, Seed, service::ServiceLimits};
+use resolvers::{
+    FirstContent, Seed,
+    identity::{Allowances, RateLimit},
+    service::{BusKind, DatabaseKind, ServiceBackends, ServiceLimits},
+};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, postgres::PgConnectOptions};
 use url::Url;
 
 use crate::{
+    budget::Budgets,
     config::{Config, Limits},
     data_dir::{DataDir, FolderError, Lock},
-    graph::{AppGraph, Reached},
+    graph::{AppGraph, Reached, payer},
 };
 
 const SCOPE: SystemScope = SystemScope::of("starting the program");
@@ -158,6 +163,7 @@ pub struct App {
     pub authority: Authority,
     /// What carries runs.
     pub engine: Engine,
+    backends: ServiceBackends,
     /// What a shutdown waits for before the log is closed, and after.
     tasks: Tasks,
     log_tasks: Tasks,
@@ -182,6 +188,8 @@ impl App {
             log_tasks.clone(),
             LogOptions {
                 min_gap: config.log.min_gap,
+                changes_kept: Duration::from_secs(u64::from(config.retention.changes_days) * 86_400),
+                ..LogOptions::default()
             },
         )
         .await?;
@@ -218,6 +226,7 @@ impl App {
             slots: config.limits.max_concurrent_runs,
             works: config.roles.worker,
             max_message_chars: config.limits.max_message_chars,
+            titles: true,
         };
         let engine = Engine::new(
             log.clone(),
@@ -233,6 +242,7 @@ impl App {
             log,
             authority,
             engine,
+            backends: backends(&ground.location),
             tasks,
             log_tasks,
         })
@@ -240,7 +250,10 @@ impl App {
 
     /// The graph that answers, for a server that listens at `address`.
     pub fn graph(&self, config: &Config, address: SocketAddr) -> AppGraph {
+        let budgets = Arc::new(Budgets::new(&config.limits));
         let mut builder = schema::build()
+            .data(allowances(budgets.clone()))
+            .data(self.backends)
             .data(self.authority.clone())
             .data(self.engine.clone())
             .data(first_content(self.engine.clone()))
@@ -258,6 +271,9 @@ impl App {
             self.db.clone(),
             self.authority.clone(),
             reached,
+            &config.limits,
+            budgets,
+            &self.tasks,
         )
     }
 
@@ -331,6 +347,33 @@ async fn outbound(config: &Config, address: SocketAddr) -> OutboundConfig {
             .outbound_proxy
             .as_ref()
             .and_then(|url| Url::parse(url.expose()).ok()),
+    }
+}
+
+/// How clients see the buckets. An identity without either would have no bucket, and so nothing left.
+fn allowances(budgets: Arc<Budgets>) -> Allowances {
+    let int = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
+    Allowances(Box::new(move |identity| {
+        let standing = payer(identity).map(|payer| budgets.of(payer));
+        RateLimit {
+            maximum: int(standing.map_or(0, |standing| standing.maximum)),
+            available: int(standing.map_or(0, |standing| standing.available)),
+            restore_per_second: int(standing.map_or(0, |standing| standing.restore_per_s)),
+        }
+    }))
+}
+
+/// What is in use, as clients read it.
+fn backends(location: &Location) -> ServiceBackends {
+    match location {
+        Location::Sqlite(_) => ServiceBackends {
+            database: DatabaseKind::Sqlite,
+            bus: BusKind::Memory,
+        },
+        Location::Postgres(_) => ServiceBackends {
+            database: DatabaseKind::Postgres,
+            bus: BusKind::Postgres,
+        },
     }
 }
 

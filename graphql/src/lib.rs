@@ -12,6 +12,7 @@
 //! - Registration, SDL, introspection, validation, complexity, arguments and guards stay with the derives.
 //! - The root of an operation stays with async-graphql, too: [`finish()`] puts its keys in order and its nulls right, for the
 //!   answer of a query or mutation and for each event of a subscription alike. An answer must not be shown before that.
+//! - A [`Tally`] in a request's data counts the objects that are answered, at no cost to speak of.
 //! - Hooks of extensions on `resolve` run for the root and for elements of lists, not for the fields of other objects.
 //! - A scalar must not resolve to [`Value::Binary`], which stands for JSON text here.
 //!
@@ -28,11 +29,15 @@ mod nulls;
 pub mod plain;
 mod plan;
 mod resolve;
+mod tally;
 
+/// A value as it stands in a document: it may be a variable, or hold one.
+pub use async_graphql_value::Value as Written;
 pub use document::{may_be_raw, merge_root, selections};
 pub use finish::{finish, refused};
 pub use json::{to_json, tree};
 pub use resolve::Mode;
+pub use tally::Tally;
 pub use upstream_async_graphql::*;
 
 /// The module that derives look into; ours is its `resolve_container`.

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::Poll,
 };
 
@@ -15,6 +16,7 @@ use crate::{
     json,
     nulls::{nothing, settle, type_of},
     plan::{Plan, Planned},
+    tally::Tally,
 };
 
 /// How objects are answered; goes into the data of a request. Without it, as [`Mode::Tree`].
@@ -60,6 +62,9 @@ where
     let mut plan = Plan::default();
     plan.fields.reserve(ctx.item.node.items.len());
     let ours = plan.collect(ctx, &ctx.item.node, &name);
+    if let Some(tally) = ctx.data_opt::<Arc<Tally>>() {
+        tally.count(&name, &plan.fields);
+    }
     if ours && name == T::type_name() {
         let object = Object {
             ctx,

@@ -205,6 +205,42 @@ impl Relation for VersionsOf {
     }
 }
 
+/// The version of an agent with this number. Whoever asks was shown the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NumberedVersionOf {
+    /// The agent.
+    pub agent: AgentId,
+    /// Counted from 1.
+    pub number: i32,
+}
+
+impl Relation for NumberedVersionOf {
+    type Value = Arc<agent_version::Model>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = viewer(&source) else {
+            return Ok(HashMap::new());
+        };
+        // Of each agent a few numbers are asked for: those of others among them are read for nothing and are few.
+        let rows = agent_version::Entity::in_tenant(scope)
+            .filter(agent_version::Column::AgentId.is_in(keys.iter().map(|key| key.agent)))
+            .filter(agent_version::Column::Number.is_in(keys.iter().map(|key| key.number)))
+            .all(&**source.tx().await?)
+            .await?;
+        let key = |row: &agent_version::Model| Self {
+            agent: row.agent_id,
+            number: row.number,
+        };
+        Ok(rows
+            .into_iter()
+            .map(|row| (key(&row), Arc::new(row)))
+            .collect())
+    }
+}
+
 /// Which agents a list has; what is left out is no condition.
 #[derive(Debug, Clone, Default)]
 pub struct AgentFilter {
@@ -225,6 +261,8 @@ pub enum AgentOrder {
     Name,
     /// `updated_at, id`, descending.
     RecentlyUpdated,
+    /// `uses, id`, descending.
+    MostUsed,
 }
 
 impl Reader {
@@ -269,6 +307,12 @@ impl Reader {
                 AgentOrder::RecentlyUpdated => paged(
                     select,
                     &[agent::Column::UpdatedAt, agent::Column::Id],
+                    true,
+                    &page,
+                ),
+                AgentOrder::MostUsed => paged(
+                    select,
+                    &[agent::Column::Uses, agent::Column::Id],
                     true,
                     &page,
                 ),

@@ -6,6 +6,7 @@ use entities::{
     AgentId, ConversationId, Permission, Scope, conversation, each,
     page::{self, Page, Rows, paged},
     query::*,
+    search::terms::Asked,
 };
 
 use crate::{
@@ -22,6 +23,8 @@ pub struct ConversationFilter {
     pub is_archived: Option<bool>,
     /// Whether a run is under way or waits in it.
     pub is_busy: Option<bool>,
+    /// Words that its title or one of its messages holds.
+    pub query: Option<Asked>,
 }
 
 /// In which order, and so by which columns a place in the list is told.
@@ -165,8 +168,13 @@ const RECENTLY_ACTIVE: [conversation::Column; 2] = [
 const NEWEST: [conversation::Column; 2] =
     [conversation::Column::CreatedAt, conversation::Column::Id];
 
-fn filtered(source: &Source, filter: &ConversationFilter) -> Option<Select<conversation::Entity>> {
-    let scope = talker(source)?;
+async fn filtered(
+    source: &Source,
+    filter: &ConversationFilter,
+) -> Result<Option<Select<conversation::Entity>>, LoadError> {
+    let Some(scope) = talker(source) else {
+        return Ok(None);
+    };
     let mut select = conversation::Entity::seen(scope);
     if let Some(agent) = filter.agent {
         select = select.filter(conversation::Column::AgentId.eq(agent));
@@ -177,7 +185,11 @@ fn filtered(source: &Source, filter: &ConversationFilter) -> Option<Select<conve
     if let Some(is_busy) = filter.is_busy {
         select = conversation::Entity::busy(select, scope, is_busy);
     }
-    Some(select)
+    if let Some(asked) = &filter.query {
+        let backend = source.tx().await?.backend();
+        select = select.filter(conversation::Entity::holding(scope, backend, asked));
+    }
+    Ok(Some(select))
 }
 
 impl Reader {
@@ -192,7 +204,7 @@ impl Reader {
         page: Page,
     ) -> Result<Rows<Arc<conversation::Model>>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter) else {
+            let Some(select) = filtered(&source, &filter).await? else {
                 return Ok(page.cut(Vec::new()));
             };
             let select = match order {
@@ -215,7 +227,7 @@ impl Reader {
         filter: ConversationFilter,
     ) -> Result<Option<u64>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter) else {
+            let Some(select) = filtered(&source, &filter).await? else {
                 return Ok(Some(0));
             };
             Ok(page::count(select, &**source.tx().await?).await?)

@@ -1,13 +1,14 @@
-//! Users, memberships, tenants and API keys, as whoever asks may see them.
+//! Users, memberships, tenants, sessions and API keys, as whoever asks may see them.
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use entities::{
-    ApiKeyId, MembershipId, Permission, TenantId, UserId, api_key, membership,
+    ApiKeyId, MembershipId, Permission, SessionId, TenantId, UserId, api_key, membership,
     page::{Page, Rows, paged},
     people,
     query::*,
-    tenant, user,
+    session, tenant, user,
 };
 
 use crate::{LoadError, Reader, Relation, Source};
@@ -136,7 +137,49 @@ impl Relation for ApiKeyOf {
     }
 }
 
+/// The session of this id: one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionOf(pub SessionId);
+
+impl Relation for SessionOf {
+    type Value = Arc<session::Model>;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let ids = keys.iter().map(|key| key.0).collect();
+        let rows = people::sessions(scope, &**source.tx().await?, ids).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (Self(row.id), Arc::new(row)))
+            .collect())
+    }
+}
+
 impl Reader {
+    /// The sessions of whoever asks that can be used at `now`, in any tenant: the one that was seen last comes first, and `most`
+    /// are answered. Empty without a credential.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn sessions_of_asker(
+        &self,
+        now: DateTime<Utc>,
+        most: u64,
+    ) -> Result<Vec<session::Model>, LoadError> {
+        self.run(move |source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(Vec::new());
+            };
+            Ok(people::sessions_of_asker(scope, &**source.tx().await?, now, most).await?)
+        })
+        .await
+    }
+
     /// Every tenant that the user may act in, with his membership there: the one that was joined first comes first. Empty
     /// without a credential.
     ///

@@ -5,6 +5,7 @@
 //! domain names its relations (`UserOf`) and its lists.
 
 pub mod agents;
+mod changes;
 pub mod conversations;
 pub mod identity;
 pub mod listing;
@@ -14,5 +15,6 @@ pub mod models;
 pub mod quiesce;
 mod reader;
 pub mod runs;
+pub mod usage;
 
 pub use reader::{LoadError, Reader, Relation, Source};

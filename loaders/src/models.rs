@@ -1,9 +1,16 @@
 //! Models, as whoever asks may see them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
+use chrono::{DateTime, Utc};
+use engine::models::status;
 use entities::{
-    Access, ModelId, ModelKind, ModelProvider, Role, Scope, Visibility, llm_model, model_fallback,
+    Access, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Role, Scope, Visibility,
+    health::Tally,
+    llm_model, model_fallback, model_minute,
     page::{self, Page, Rows, paged},
     query::*,
 };
@@ -106,6 +113,115 @@ impl Relation for FallbacksOf {
             .into_iter()
             .map(|(key, list)| (key, Arc::new(list)))
             .collect())
+    }
+}
+
+/// What the calls of a model came to in the minutes that began after that time; nothing where there were none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TallyOf(pub ModelId, pub DateTime<Utc>);
+
+impl Relation for TallyOf {
+    type Value = Tally;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let mut by_time: BTreeMap<DateTime<Utc>, Vec<ModelId>> = BTreeMap::new();
+        for Self(model, since) in keys {
+            by_time.entry(since).or_default().push(model);
+        }
+        let tx = source.tx().await?;
+        let mut found = HashMap::new();
+        // One for a request, which is over within the minute, or begins another.
+        for (since, models) in by_time {
+            let tallies = model_minute::Entity::tallies(scope, tx, &models, since).await?;
+            found.extend(
+                tallies
+                    .into_iter()
+                    .map(|(model, tally)| (Self(model, since), tally)),
+            );
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a model can be called, whoever asks: to tell why an agent can't run, nothing of the model is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callable {
+    /// It can.
+    Yes,
+    /// It does not answer at the moment.
+    Unhealthy,
+    /// It was deleted.
+    Deleted,
+}
+
+/// Whether the model of this id can be called; nothing of one that never was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallableOf(pub ModelId);
+
+impl Relation for CallableOf {
+    type Value = Callable;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let rows = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Id.is_in(keys.iter().map(|key| key.0)))
+            .all(&**source.tx().await?)
+            .await?;
+        let callable = |row: &llm_model::Model| {
+            if row.deleted_at.is_some() {
+                Callable::Deleted
+            } else if status(row, None) == ModelHealthStatus::Unhealthy {
+                Callable::Unhealthy
+            } else {
+                Callable::Yes
+            }
+        };
+        Ok(rows
+            .iter()
+            .map(|row| (Self(row.id), callable(row)))
+            .collect())
+    }
+}
+
+/// Whether there is a model for agents that name none: this one, which is the tenant's default, or a BUILTIN one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HasDefault(pub Option<ModelId>);
+
+impl Relation for HasDefault {
+    type Value = bool;
+
+    async fn fetch(
+        source: Source,
+        keys: Vec<Self>,
+    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+        let Some(scope) = source.scope() else {
+            return Ok(HashMap::new());
+        };
+        let is_it = Condition::any()
+            .add(llm_model::Column::Provider.eq(ModelProvider::Builtin))
+            .add(llm_model::Column::Id.is_in(keys.iter().filter_map(|key| key.0)));
+        let rows = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Kind.eq(ModelKind::Chat))
+            .filter(llm_model::Column::DeletedAt.is_null())
+            .filter(is_it)
+            .all(&**source.tx().await?)
+            .await?;
+        let has = |key: &Self| {
+            rows.iter()
+                .any(|row| row.provider == ModelProvider::Builtin || Some(row.id) == key.0)
+        };
+        Ok(keys.into_iter().map(|key| (key, has(&key))).collect())
     }
 }
 

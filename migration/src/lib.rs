@@ -8,6 +8,7 @@ use sea_orm_migration::{async_trait, sea_orm::DbErr};
 
 mod dialect;
 mod m0001_foundation;
+mod m0002_live;
 
 /// All steps, in the order in which they are applied.
 pub struct Migrator;
@@ -15,7 +16,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Step)]
+        vec![
+            Box::new(m0001_foundation::Step),
+            Box::new(m0002_live::Step),
+        ]
     }
 }
 

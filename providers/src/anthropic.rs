@@ -10,7 +10,7 @@ use crate::chat::{ChatMessage, ChatRequest, Reasoning, TokenUsage, ToolCallReque
 use crate::endpoint::Endpoint;
 use crate::error::ModelError;
 use crate::sse::SseEvent;
-use crate::wire::{arguments_object, count, object_schema};
+use crate::wire::{arguments_object, count, last_question, object_schema};
 
 /// The version of the wire, sent as a header.
 pub(crate) const VERSION: &str = "2023-06-01";
@@ -81,10 +81,7 @@ fn default_max_tokens(model_name: &str) -> u32 {
 fn messages(messages: &[ChatMessage]) -> Vec<Value> {
     let mut turns: Vec<(&str, Vec<Value>)> = Vec::new();
     // thinking counts only in the turn under way; earlier signatures may be another model's
-    let turn = messages
-        .iter()
-        .rposition(|message| matches!(message, ChatMessage::User { .. }))
-        .unwrap_or(0);
+    let turn = last_question(messages);
     for (place, message) in messages.iter().enumerate() {
         let (role, blocks) = match message {
             ChatMessage::User { text } => ("user", text_block(text).into_iter().collect()),

@@ -1,4 +1,4 @@
-//! Puts an answer together from pieces, and hands the pieces on as events: what both wires have in common.
+//! Puts an answer together from pieces, and hands the pieces on as events: what the wires have in common.
 
 use std::collections::VecDeque;
 
@@ -104,6 +104,24 @@ impl Assembly {
         Ok(())
     }
 
+    /// Gemini's signature of the piece of thinking that is under way.
+    pub(crate) fn thought_signature(&mut self, signature: &str) -> Result<(), ModelError> {
+        self.grow(signature.len())?;
+        self.last_reasoning().thought_signature = Some(without_nul(signature));
+        Ok(())
+    }
+
+    /// Gemini's signature of the tool call at `place`.
+    pub(crate) fn call_signature(
+        &mut self,
+        place: usize,
+        signature: &str,
+    ) -> Result<(), ModelError> {
+        self.grow(signature.len())?;
+        self.answer.tool_calls[place].thought_signature = Some(without_nul(signature));
+        Ok(())
+    }
+
     pub(crate) fn redacted(&mut self, data: &str) -> Result<(), ModelError> {
         self.grow(data.len())?;
         self.answer.reasoning.push(Reasoning {
@@ -156,6 +174,11 @@ impl Assembly {
         });
         let held = std::mem::take(&mut self.calls[place].held);
         self.arguments_event(place, held);
+    }
+
+    /// Whether a tool is called.
+    pub(crate) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
     }
 
     /// Whether the call at `place` has an argument already.
@@ -306,6 +329,7 @@ mod tests {
             id: "call_x_0".to_owned(),
             name: "f".to_owned(),
             arguments: "{\"a\":1}".to_owned(),
+            ..ToolCallRequest::default()
         };
         assert_eq!(
             events,

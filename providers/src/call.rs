@@ -19,9 +19,9 @@ use crate::Shared;
 use crate::assembly::Assembly;
 use crate::chat::{ChatEvent, ChatRequest};
 use crate::endpoint::Endpoint;
-use crate::error::{ModelError, ModelErrorKind, TimeoutPhase};
+use crate::error::{ModelError, ModelErrorKind, TimeoutPhase, error_of};
+use crate::frames::Frames;
 use crate::retry::retry_after;
-use crate::sse::SseDecoder;
 use crate::wire::{Decoder, Wire};
 
 /// What is read of an answer that is an error.
@@ -69,10 +69,10 @@ fn prepare(endpoint: &Endpoint, wire: Wire, request: &ChatRequest) -> Result<Tar
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
         .entry(ACCEPT)
-        .or_insert(HeaderValue::from_static("text/event-stream"));
+        .or_insert(HeaderValue::from_static(wire.accept()));
     let body = wire.chat_body(endpoint, request).to_string();
     Ok(Target {
-        url: endpoint.url(wire.chat_path())?,
+        url: endpoint.chat_url()?,
         headers,
         body: Bytes::from(body),
     })
@@ -105,7 +105,7 @@ struct Call {
 /// An answer that is coming in.
 struct Open {
     response: reqwest::Response,
-    events: SseDecoder,
+    events: Frames,
     decoder: Box<dyn Decoder>,
 }
 
@@ -171,7 +171,7 @@ impl Call {
                     .body(target.body.clone())
             });
             let response = response.await?;
-            let response = must_be_events(response, self.deadline).await?;
+            let response = must_be_events(response, self.wire, self.deadline).await?;
             // the random part of the id is enough, and some providers take no more than 40 characters
             let id = self.shared.clock.uuid().simple().to_string();
             let decoder = self
@@ -179,7 +179,7 @@ impl Call {
                 .decoder(Assembly::new(format!("call_{}", &id[12..])));
             self.open = Some(Open {
                 response,
-                events: SseDecoder::default(),
+                events: self.wire.frames(),
                 decoder,
             });
             return Ok(());
@@ -202,7 +202,10 @@ impl Call {
                     Ok(())
                 }
                 // a connection that breaks is no other end than one that closes
-                Ok(Ok(None) | Err(_)) => open.decoder.end(),
+                Ok(Ok(None) | Err(_)) => match open.events.last_event() {
+                    Some(event) => open.decoder.event(&event).map(drop),
+                    None => open.decoder.end(),
+                },
                 Err(_) if open.decoder.could_end() => open.decoder.end(),
                 Err(_) if Instant::now() > self.deadline + AWAY => {
                     self.deadline = Instant::now() + self.endpoint.timeout;
@@ -283,6 +286,7 @@ fn failure(error: &reqwest::Error) -> ModelError {
 /// Passes a stream of events on. JSON or a page in its place is an error, whatever the status says.
 async fn must_be_events(
     response: reqwest::Response,
+    wire: Wire,
     deadline: Instant,
 ) -> Result<reqwest::Response, ModelError> {
     let header = |name| {
@@ -299,19 +303,16 @@ async fn must_be_events(
         ));
     }
     let kind = header(CONTENT_TYPE).to_ascii_lowercase();
-    let other = [
-        "application/json",
-        "application/problem+json",
-        "text/html",
-        "application/xml",
-    ];
-    if !other.iter().any(|other| kind.starts_with(other)) {
+    // where events are lines of JSON, one JSON is one event
+    let json = wire != Wire::Ollama && kind.starts_with("application/json");
+    let other = ["application/problem+json", "text/html", "application/xml"];
+    if !json && !other.iter().any(|other| kind.starts_with(other)) {
         return Ok(response);
     }
     let status = response.status().as_u16();
     let body: Value =
         serde_json::from_slice(&beginning_of(response, deadline).await).unwrap_or_default();
-    let mut error = match &body["error"] {
+    let mut error = match error_of(&body) {
         Value::Null => ModelError::malformed("the provider answered without a stream"),
         error => ModelError::from_object(error),
     };

@@ -105,6 +105,9 @@ pub struct Reasoning {
     /// Thinking that Anthropic sends encrypted, in place of text and signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redacted: Option<String>,
+    /// Gemini's signature of this thought or, where the text is empty, of the answer's text. No other provider gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought_signature: Option<String>,
 }
 
 /// A tool that the model wants called.
@@ -116,6 +119,10 @@ pub struct ToolCallRequest {
     pub name: String,
     /// The arguments as the model said them: JSON if all is well, but nobody has checked. Never empty.
     pub arguments: String,
+    /// Gemini's signature of the thoughts that led to the call, without which it refuses to go on from it. No other
+    /// provider gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought_signature: Option<String>,
 }
 
 /// A piece of an answer as it comes.

@@ -11,10 +11,14 @@ mod chat;
 mod endpoint;
 mod error;
 mod extractive;
+mod frames;
+mod gemini;
 mod listing;
+mod ollama;
 mod openai;
 mod retry;
 mod sse;
+pub mod tokens;
 mod wire;
 
 #[cfg(test)]
@@ -88,8 +92,8 @@ impl Providers {
         }
     }
 
-    /// Whether the model answers, once and without retries: is it listed, or, where the endpoint lists nothing, does
-    /// it give one token. The built-in model always answers.
+    /// Whether the model answers, once and without retries: is it listed, or, where the endpoint lists nothing (Azure
+    /// lists no deployments), does it give one token. The built-in model always answers.
     ///
     /// # Errors
     ///
@@ -105,7 +109,7 @@ impl Providers {
     }
 
     /// The name of the first chat model that the endpoint lists, as far as names tell; `model_name` of the endpoint is
-    /// not looked at.
+    /// not looked at. Azure lists no deployments, so there is none.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::chat::{ChatMessage, ChatRequest, Reasoning, TokenUsage, ToolCallReque
 use crate::endpoint::{Endpoint, Provider};
 use crate::error::ModelError;
 use crate::sse::SseEvent;
-use crate::wire::{arguments_object, count, object_schema};
+use crate::wire::{arguments_object, count, last_question, object_schema};
 
 /// The body of a streamed chat.
 pub(crate) fn chat_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
@@ -57,19 +57,12 @@ pub(crate) fn chat_body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     if let Some(tokens) = request.max_output_tokens {
         // OpenAI's newer models refuse the old name, most imitators know no other
         let name = match endpoint.provider {
-            Provider::OpenAi => "max_completion_tokens",
+            Provider::OpenAi | Provider::AzureOpenAi => "max_completion_tokens",
             _ => "max_tokens",
         };
         body[name] = json!(tokens);
     }
     body
-}
-
-fn last_question(messages: &[ChatMessage]) -> usize {
-    messages
-        .iter()
-        .rposition(|message| matches!(message, ChatMessage::User { .. }))
-        .unwrap_or(0)
 }
 
 fn message_body(message: &ChatMessage, with_reasoning: bool) -> Value {
@@ -93,8 +86,11 @@ fn message_body(message: &ChatMessage, with_reasoning: bool) -> Value {
             if !tool_calls.is_empty() {
                 body["tool_calls"] = tool_calls.iter().map(call_body).collect();
             }
-            let unsigned =
-                |thought: &&Reasoning| thought.signature.is_none() && thought.redacted.is_none();
+            let unsigned = |thought: &&Reasoning| {
+                thought.signature.is_none()
+                    && thought.redacted.is_none()
+                    && thought.thought_signature.is_none()
+            };
             let thoughts: String = reasoning
                 .iter()
                 .filter(unsigned)

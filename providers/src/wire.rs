@@ -2,19 +2,21 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::anthropic;
 use crate::assembly::Assembly;
-use crate::chat::ChatRequest;
+use crate::chat::{ChatMessage, ChatRequest};
 use crate::endpoint::{Endpoint, Provider};
 use crate::error::ModelError;
-use crate::openai;
+use crate::frames::Frames;
 use crate::sse::SseEvent;
+use crate::{anthropic, gemini, ollama, openai};
 
 /// A protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
     OpenAi,
     Anthropic,
+    Gemini,
+    Ollama,
 }
 
 /// Reads the events of one answer into its [`Assembly`].
@@ -33,17 +35,29 @@ impl Wire {
     /// The wire that a provider speaks; none for the built-in one.
     pub(crate) fn of(provider: Provider) -> Option<Self> {
         match provider {
-            Provider::OpenAi | Provider::OpenAiCompatible => Some(Self::OpenAi),
+            Provider::OpenAi | Provider::OpenAiCompatible | Provider::AzureOpenAi => {
+                Some(Self::OpenAi)
+            }
             Provider::Anthropic => Some(Self::Anthropic),
+            Provider::Gemini => Some(Self::Gemini),
+            Provider::Ollama => Some(Self::Ollama),
             Provider::Builtin => None,
         }
     }
 
-    /// The path of a chat below the base URL.
-    pub(crate) fn chat_path(self) -> &'static [&'static str] {
+    /// How the events of an answer follow each other.
+    pub(crate) fn frames(self) -> Frames {
         match self {
-            Self::OpenAi => &["chat", "completions"],
-            Self::Anthropic => &["messages"],
+            Self::OpenAi | Self::Anthropic | Self::Gemini => Frames::events(),
+            Self::Ollama => Frames::lines(),
+        }
+    }
+
+    /// The media type of such a stream.
+    pub(crate) fn accept(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::Anthropic | Self::Gemini => "text/event-stream",
+            Self::Ollama => "application/x-ndjson",
         }
     }
 
@@ -51,6 +65,8 @@ impl Wire {
         match self {
             Self::OpenAi => openai::chat_body(endpoint, request),
             Self::Anthropic => anthropic::chat_body(endpoint, request),
+            Self::Gemini => gemini::chat_body(endpoint, request),
+            Self::Ollama => ollama::chat_body(endpoint, request),
         }
     }
 
@@ -58,8 +74,18 @@ impl Wire {
         match self {
             Self::OpenAi => Box::new(openai::Decoder::new(assembly)),
             Self::Anthropic => Box::new(anthropic::Decoder::new(assembly)),
+            Self::Gemini => Box::new(gemini::Decoder::new(assembly)),
+            Self::Ollama => Box::new(ollama::Decoder::new(assembly)),
         }
     }
+}
+
+/// The place of the question that the turn under way answers: thoughts before it are of turns that are over.
+pub(crate) fn last_question(messages: &[ChatMessage]) -> usize {
+    messages
+        .iter()
+        .rposition(|message| matches!(message, ChatMessage::User { .. }))
+        .unwrap_or(0)
 }
 
 /// A tool's schema: never null, always that of an object, since providers refuse anything else.

@@ -6,16 +6,17 @@ use std::sync::{
 };
 
 use adapters::clock::SharedClock;
-use async_graphql::{Context, ID, Result};
+use async_graphql::{Context, ID, Result, Value};
 use auth::{Authority, Identity, RequestContext, SignedIn};
-use engine::Engine;
+use engine::{Engine, Once};
 use entities::{CommandError, Refusal, Scope, Tx};
 use futures_util::future::BoxFuture;
 use loaders::Reader;
 
 use crate::{
     errors::{self, UserError},
-    service::ServiceLimits,
+    identity::Allowances,
+    service::{ServiceBackends, ServiceLimits},
 };
 
 /// Who asks and how the request came; in the data of each request.
@@ -85,11 +86,23 @@ pub trait ContextExt {
     /// What does things: the commands of models, agents, conversations and runs.
     fn engine(&self) -> &Engine;
 
+    /// The same for the mutation that is being answered: once, where its input has an `idempotencyKey`.
+    fn commands(&self) -> Engine;
+
+    /// What makes the mutation that is being answered be done once; `None` without a key in its input, or without a credential.
+    fn once(&self) -> Option<Once>;
+
     /// The time of day.
     fn clock(&self) -> &SharedClock;
 
     /// The limits that are in force.
     fn limits(&self) -> &ServiceLimits;
+
+    /// What this installation is built on.
+    fn backends(&self) -> &ServiceBackends;
+
+    /// How much credentials may still ask for.
+    fn allowances(&self) -> &Allowances;
 
     /// How a command went: its value or what the caller can act on, for the payload; everything else is an error of the field.
     /// What is read from here on sees what the command did.
@@ -155,11 +168,41 @@ impl ContextExt for Context<'_> {
         self.data().expect(WIRED)
     }
 
+    fn commands(&self) -> Engine {
+        self.engine().once(self.once())
+    }
+
+    fn once(&self) -> Option<Once> {
+        let scope = self.reader().scope()?;
+        let field = self.field();
+        let arguments = field.arguments().ok()?;
+        let Some((_, Value::Object(mut input))) =
+            arguments.into_iter().find(|(name, _)| name == "input")
+        else {
+            return None;
+        };
+        let Some(Value::String(key)) = input.swap_remove("idempotencyKey") else {
+            return None;
+        };
+        let mut canonical = String::new();
+        write_canonical(&Value::Object(input), &mut canonical);
+        let keyring = self.engine().keyring();
+        Once::new(&scope, field.name(), key, canonical.into_bytes(), keyring)
+    }
+
     fn clock(&self) -> &SharedClock {
         self.engine().clock()
     }
 
     fn limits(&self) -> &ServiceLimits {
+        self.data().expect(WIRED)
+    }
+
+    fn backends(&self) -> &ServiceBackends {
+        self.data().expect(WIRED)
+    }
+
+    fn allowances(&self) -> &Allowances {
         self.data().expect(WIRED)
     }
 
@@ -173,6 +216,33 @@ impl ContextExt for Context<'_> {
                 .collect())),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Writes a value so that equal inputs are equal texts, whatever the order of their fields.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_by_key(|(name, _)| *name);
+            out.push('{');
+            for (name, value) in sorted {
+                out.push_str(name);
+                out.push(':');
+                write_canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::List(items) => {
+            out.push('[');
+            for item in items {
+                write_canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        leaf => out.push_str(&leaf.to_string()),
     }
 }
 

@@ -27,6 +27,9 @@ use uuid::Uuid;
 
 use crate::{asking::ContextExt, scalars::Cursor};
 
+/// Entries of a page that says neither `first` nor `last`.
+pub const DEFAULT_PAGE: u64 = page::DEFAULT;
+
 /// Bytes of a cursor's text; the longest of ours holds a name of 200 characters.
 const CURSOR: usize = 4096;
 

@@ -9,9 +9,11 @@
 
 pub mod agent;
 pub mod asking;
+pub mod change;
 pub mod connection;
 pub mod conversation;
 pub mod errors;
+pub mod following;
 pub mod identity;
 pub mod message;
 pub mod model;
@@ -20,5 +22,6 @@ pub mod run;
 pub mod scalars;
 pub mod service;
 pub mod sharing;
+pub mod usage;
 
 pub use asking::{Asking, ContextExt, FirstContent, GivenId, Seed};

@@ -3,13 +3,13 @@
 use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
 use entities::{
     AgentId, AgentVersionId, ApiKeyId, ConversationId, MembershipId, MessageId, ModelId, Refusal,
-    RunId, TenantId, ToolCallId, UserId, ids,
+    RunId, SessionId, TenantId, ToolCallId, UserId, ids,
 };
 use loaders::{
     LoadError,
     agents::{AgentOf, VersionOf},
     conversations::ConversationOf,
-    identity::{ApiKeyOf, BelongingOf, MemberOf, TenantOf},
+    identity::{ApiKeyOf, BelongingOf, MemberOf, SessionOf, TenantOf},
     messages::MessageOf,
     models::ModelOf,
     runs::{RunOf, ToolCallOf},
@@ -20,7 +20,7 @@ use crate::{
     agent::{Agent, AgentVersion},
     asking::ContextExt,
     conversation::Conversation,
-    identity::{ApiKey, Membership, Tenant, User},
+    identity::{ApiKey, Membership, Session, Tenant, User},
     message::Message,
     model::Model,
     run::{Run, ToolCall},
@@ -43,6 +43,8 @@ pub enum Node {
     User(User),
     /// A membership.
     Membership(Membership),
+    /// A session.
+    Session(Session),
     /// An API key.
     ApiKey(ApiKey),
     /// A model.
@@ -62,7 +64,7 @@ pub enum Node {
 }
 
 plain_abstract!(Node as node_gql {
-    Tenant, User, Membership, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
+    Tenant, User, Membership, Session, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
 });
 
 /// Finds by the prefix of an id and its number what whoever asks may see. Side by side, what is of one type is one statement.
@@ -84,6 +86,11 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
             .load(BelongingOf(MembershipId(id)))
             .await?
             .map(|row| Node::Membership(Membership(row))),
+        SessionId::PREFIX => reader
+            .load(SessionOf(SessionId(id)))
+            .await?
+            .filter(|row| row.is_good(ctx.clock().now()))
+            .map(|row| Node::Session(Session(row))),
         ApiKeyId::PREFIX => reader
             .load(ApiKeyOf(ApiKeyId(id)))
             .await?

@@ -2,6 +2,8 @@
 
 use async_graphql::{Context, Enum, Object, Result, SimpleObject};
 
+use entities::Permission;
+
 use crate::asking::ContextExt;
 
 /// The limits that are in force here. What passes one is refused, and told the limit and the value.
@@ -9,7 +11,10 @@ use crate::asking::ContextExt;
 pub struct ServiceLimits {
     /// Levels of a query, introspection apart.
     pub max_depth: i32,
-    /// Cost of one request.
+    /// Cost of one request: an object is 1, a scalar nothing, a connection 2 and `first` (or `last`, or 20) times what one
+    /// entry costs, another list five times what one of it costs, a mutation 10 and what its payload holds, a subscription 10
+    /// and each event what it holds. An interface costs as the dearest object that it can be. The most that a credential may use
+    /// at once, and how it comes back, stands in `Viewer.rateLimit`, what a request took in `extensions.cost` of its answer.
     pub max_complexity: i32,
     /// Aliases of one field in one place.
     pub max_aliases: i32,
@@ -53,6 +58,35 @@ pub struct SignInMethod {
     url: Option<String>,
 }
 
+/// Where tables are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum DatabaseKind {
+    /// A file of SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// How the processes of an installation tell each other that something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum BusKind {
+    /// There is one process, which needs to tell nobody.
+    Memory,
+    /// By notifications of PostgreSQL.
+    Postgres,
+    /// By Redis. Not served yet.
+    Redis,
+}
+
+/// What this installation is built on; in the data of the schema, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
+pub struct ServiceBackends {
+    /// Where tables are kept.
+    pub database: DatabaseKind,
+    /// How processes tell each other that something happened.
+    pub bus: BusKind,
+}
+
 /// This server.
 pub struct Service;
 
@@ -88,6 +122,15 @@ impl Service {
     /// What one request, socket or user may ask for.
     async fn limits<'a>(&self, ctx: &'a Context<'_>) -> &'a ServiceLimits {
         ctx.limits()
+    }
+
+    /// Where the data lives, for platform administrators in a session; null for others.
+    async fn backends<'a>(&self, ctx: &'a Context<'_>) -> Option<&'a ServiceBackends> {
+        let scope = ctx.reader().scope()?;
+        scope
+            .permissions()
+            .has(Permission::PlatformManage)
+            .then(|| ctx.backends())
     }
 }
 

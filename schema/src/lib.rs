@@ -4,6 +4,8 @@
 
 #![recursion_limit = "512"]
 
+mod audience;
+pub mod cost;
 mod served;
 
 use std::collections::HashMap;
@@ -14,8 +16,10 @@ use async_graphql::{
 };
 use resolvers::{
     agent::{AgentMutation, AgentQuery, AgentSpec},
+    change::ChangeSubscription,
     conversation::{ConversationMutation, ConversationQuery, ConversationSubscription},
-    identity::{IdentityMutation, IdentityQuery},
+    identity::{IdentityMutation, IdentityQuery, SessionMutation},
+    message::MessageMutation,
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
     run::{RunMutation, RunQuery},
@@ -23,6 +27,7 @@ use resolvers::{
     sharing::Shareable,
 };
 
+pub use audience::{Audience, Audiences, Shared};
 pub use served::Served;
 
 /// What can be asked for. A domain adds its part here.
@@ -42,15 +47,17 @@ pub struct Query(
 #[derive(Default, MergedObject)]
 pub struct Mutation(
     IdentityMutation,
+    SessionMutation,
     ModelMutation,
     AgentMutation,
     ConversationMutation,
+    MessageMutation,
     RunMutation,
 );
 
 /// What can be followed. A domain adds its part here.
 #[derive(Default, MergedSubscription)]
-pub struct Subscription(ConversationSubscription);
+pub struct Subscription(ConversationSubscription, ChangeSubscription);
 
 /// The schema as it is served.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
@@ -79,6 +86,26 @@ pub fn sdl() -> String {
     build().finish().sdl_with_options(options)
 }
 
+/// All types of the schema. The library keeps its own to itself.
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    <Query as OutputType>::create_type_info(&mut registry);
+    <Mutation as OutputType>::create_type_info(&mut registry);
+    <Subscription as SubscriptionType>::create_type_info(&mut registry);
+    <Shareable as OutputType>::create_type_info(&mut registry);
+    <AgentSpec as OutputType>::create_type_info(&mut registry);
+    registry
+}
+
+/// The names of the root types: of queries, mutations and subscriptions.
+fn roots() -> [String; 3] {
+    [
+        <Query as OutputType>::type_name().into_owned(),
+        <Mutation as OutputType>::type_name().into_owned(),
+        <Subscription as SubscriptionType>::type_name().into_owned(),
+    ]
+}
+
 /// The types of root fields as in SDL, which [`async_graphql::finish`] asks for.
 #[derive(Debug)]
 pub struct RootTypes {
@@ -91,10 +118,7 @@ impl RootTypes {
     /// Those of this schema.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::default();
-        <Query as OutputType>::create_type_info(&mut registry);
-        <Mutation as OutputType>::create_type_info(&mut registry);
-        <Subscription as SubscriptionType>::create_type_info(&mut registry);
+        let registry = registry();
         let fields = |root: &str| {
             let fields = registry.types.get(root).and_then(|root| root.fields());
             fields
@@ -103,10 +127,11 @@ impl RootTypes {
                 .map(|(name, field)| (name.clone(), field.ty.clone()))
                 .collect()
         };
+        let [query, mutation, subscription] = roots();
         Self {
-            query: fields(&<Query as OutputType>::type_name()),
-            mutation: fields(&<Mutation as OutputType>::type_name()),
-            subscription: fields(&<Subscription as SubscriptionType>::type_name()),
+            query: fields(&query),
+            mutation: fields(&mutation),
+            subscription: fields(&subscription),
         }
     }
 

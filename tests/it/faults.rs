@@ -37,6 +37,16 @@ fn table() -> Vec<Fault> {
         fault("401", Script::refuse(401, &[]), "MODEL_ERROR", ""),
         fault("403", Script::refuse(403, &[]), "MODEL_ERROR", ""),
         fault("404", Script::refuse(404, &[]), "MODEL_ERROR", ""),
+        fault("413", Script::refuse(413, &[]), "CONTEXT_TOO_LONG", ""),
+        fault(
+            "too long for its window",
+            Script::from(Turn {
+                status: 400,
+                ..Turn::text("prompt is too long: 213462 tokens > 200000 maximum")
+            }),
+            "CONTEXT_TOO_LONG",
+            "",
+        ),
         fault(
             "429 to the end",
             Script::refuse(429, &[("retry-after", "0")]),
@@ -148,6 +158,9 @@ async fn each_fault_ends_its_run_with_a_reason() {
     for (provider, base) in [
         ("OPENAI_COMPATIBLE", scene.provider.base_url()),
         ("ANTHROPIC", scene.provider.base_url()),
+        ("GEMINI", scene.provider.base_url()),
+        ("AZURE_OPENAI", scene.provider.base_url()),
+        ("OLLAMA", scene.provider.base_url()),
     ] {
         let mut runs = Vec::new();
         for (i, fault) in table().into_iter().enumerate() {

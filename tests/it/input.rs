@@ -174,13 +174,6 @@ async fn each_bad_input_names_its_field() {
             "modelId",
         ),
         (
-            "a policy of a later version",
-            send,
-            json!({ "agentId": agent, "text": "x", "whenBusy": "INTERRUPT" }),
-            "INVALID_INPUT",
-            "whenBusy",
-        ),
-        (
             "no name",
             create,
             json!({ "name": "", "instructions": "x" }),
@@ -293,11 +286,11 @@ async fn each_bad_input_names_its_field() {
             "fallbackIds",
         ),
         (
-            "a provider of a later version",
+            "a provider without an address of its own, and none given",
             model,
-            with("provider", json!("OLLAMA")),
+            json!({ "slug": "near", "kind": "CHAT", "provider": "OLLAMA", "modelName": "m" }),
             "INVALID_INPUT",
-            "provider",
+            "baseUrl",
         ),
         (
             "a kind of a later version",

@@ -2,13 +2,22 @@
 //!
 //! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary.
 
+mod compaction;
+mod changes;
+mod cursors;
+mod branches;
 mod faults;
 mod fences;
 mod house;
+mod idempotency;
 mod input;
 mod kills;
+mod limits;
 mod main_job;
 mod neighbour;
 mod scene;
+mod search;
+mod sessions;
 mod statements;
 mod tenancy;
+mod viewers;

@@ -1,6 +1,6 @@
 //! The main job: talk to an agent and watch the answer, whatever happens to the connection.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     client::Follower,
     provider::{Step, Turn, expected_text},
@@ -222,6 +222,89 @@ async fn anthropic_is_spoken_too() {
             .iter()
             .all(|call| call.headers.get("x-api-key").map(String::as_str) == Some("sk-scripted"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_are_gemini_azure_and_ollama() {
+    let scene = Scene::new().await;
+    let arguments = |text: &str| Step::ToolArguments {
+        index: 0,
+        text: text.into(),
+    };
+    for (provider, header, key, replayed) in [
+        (
+            "GEMINI",
+            "x-goog-api-key",
+            "sk-scripted",
+            json!({ "functionCall": { "id": "t1", "name": "look", "args": { "at": "it" } }, "thoughtSignature": "c2lnbmVk" }),
+        ),
+        (
+            "AZURE_OPENAI",
+            "api-key",
+            "sk-scripted",
+            json!({ "id": "t1", "type": "function", "function": { "name": "look", "arguments": "{\"at\":\"it\"}" } }),
+        ),
+        (
+            "OLLAMA",
+            "authorization",
+            "Bearer sk-scripted",
+            json!({ "id": "t1", "function": { "name": "look", "arguments": { "at": "it" } } }),
+        ),
+    ] {
+        let name = format!("by {}", provider.to_lowercase().replace('_', " "));
+        scene.provider.script(
+            &name,
+            vec![
+                Turn::of([
+                    Step::Reasoning("Hmm.".into()),
+                    Step::Text("Let me see.".into()),
+                    Step::ToolCall {
+                        index: 0,
+                        id: "t1".into(),
+                        name: "look".into(),
+                    },
+                    arguments("{\"at\":"),
+                    arguments("\"it\"}"),
+                ]),
+                Turn::text("There is nothing to see."),
+            ],
+        );
+        let base = scene.provider.base_url();
+        let model = scene.client.create_model(provider, &base, &name).await;
+        let agent = scene.client.create_agent(provider, &model).await;
+        let sent = scene.client.send_to_agent(&agent, "look").await;
+        let run = scene.ended(&sent.run).await;
+        assert_eq!(run["status"], "COMPLETED", "{provider}: {run:#}");
+        assert_eq!(run["output"]["text"], "Let me see.There is nothing to see.");
+        let parts = run["output"]["parts"].as_array().unwrap().iter();
+        let parts: Vec<_> = parts
+            .map(|part| part["__typename"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            parts,
+            ["ReasoningPart", "TextPart", "ToolCallPart", "TextPart"],
+            "{provider}"
+        );
+        let calls = scene.provider.calls_of(&name);
+        assert_eq!(calls.len(), 2, "{provider}");
+        for call in &calls {
+            assert_eq!(call.headers.get(header).map(String::as_str), Some(key));
+            assert!(!call.query.contains("sk-"), "{}", call.query);
+        }
+        // the call goes back as it was made
+        let said = &calls[1].body;
+        assert!(holds(said, &replayed), "{provider}: {said:#}");
+    }
+}
+
+/// Whether a value is wanted, or one within it.
+fn holds(value: &Value, wanted: &Value) -> bool {
+    let within = match value {
+        Value::Array(items) => items.iter().any(|item| holds(item, wanted)),
+        Value::Object(fields) => fields.values().any(|field| holds(field, wanted)),
+        _ => false,
+    };
+    within || value == wanted
 }
 
 #[tokio::test(flavor = "multi_thread")]

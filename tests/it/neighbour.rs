@@ -4,8 +4,8 @@
 
 use chrono::Utc;
 use entities::{
-    Db, MembershipId, Role, SystemScope, TenantId, UserId, db::Location, membership, query::*,
-    tenant, user,
+    ApiKeyId, Db, MembershipId, Permissions, Role, SystemScope, TenantId, UserId, api_key,
+    db::Location, membership, query::*, tenant, user,
 };
 use support::client::{Client, OWNER_EMAIL, OWNER_PASSWORD};
 use uuid::Uuid;
@@ -98,5 +98,38 @@ impl Scene {
             false,
         )
         .await
+    }
+
+    /// A key may do no more than this from here on, and whoever has it is no more than this: there is no way to say so over the
+    /// wire yet.
+    pub async fn lower(&self, key: &str, permissions: Permissions, role: Role) {
+        let db = db(self).await;
+        let connection = db.system(SYSTEM);
+        let id: ApiKeyId = key.parse().expect("the id of a key");
+        let key = api_key::Entity::anywhere(SYSTEM)
+            .filter(api_key::Column::Id.eq(id))
+            .one(connection)
+            .await
+            .unwrap()
+            .unwrap();
+        api_key::Entity::change_anywhere(SYSTEM)
+            .set(api_key::ActiveModel {
+                permissions: Set(permissions),
+                ..Default::default()
+            })
+            .filter(api_key::Column::Id.eq(id))
+            .exec(connection)
+            .await
+            .unwrap();
+        membership::Entity::change_anywhere(SYSTEM)
+            .set(membership::ActiveModel {
+                role: Set(role),
+                ..Default::default()
+            })
+            .filter(membership::Column::UserId.eq(key.user_id))
+            .exec(connection)
+            .await
+            .unwrap();
+        db.close().await;
     }
 }

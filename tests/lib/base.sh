@@ -16,7 +16,7 @@ if [ -z "${CARGO_TERM_COLOR-}" ]; then
 fi
 export CARGO_TERM_PROGRESS_WHEN=never
 # What a person at this machine has set for a server of his own is not for these; how often the suite kills its server is.
-for variable in "${!WEFT_@}" "${!OPENAI_@}" "${!ANTHROPIC_@}"; do
+for variable in "${!WEFT_@}" "${!OPENAI_@}" "${!ANTHROPIC_@}" "${!GEMINI_@}" "${!AZURE_@}" "${!OLLAMA_@}"; do
   [[ $variable == WEFT_KILL* ]] || unset "$variable"
 done
 

@@ -72,8 +72,7 @@ impl Engine {
         }
         new.check()?;
         let scope = scope.clone();
-        self.log()
-            .command(move |c| Box::pin(async move { create(c, &scope, new).await }))
+        self.command(move |c| Box::pin(async move { create(c, &scope, new).await }))
             .await
     }
 }
@@ -106,6 +105,7 @@ async fn create(c: &mut Command, scope: &Scope, new: CreateAgent) -> Result<Agen
         draft_model_id: new.model,
         draft_updated_at: c.now(),
         version_id: version,
+        uses: 0,
         created_at: c.now(),
         updated_at: c.now(),
         deleted_at: None,

@@ -11,23 +11,22 @@ impl Engine {
     /// NotFound where the caller does not see it, Forbidden where he may not delete it.
     pub async fn delete_agent(&self, scope: &Scope, id: AgentId) -> Result<AgentId, CommandError> {
         let scope = scope.clone();
-        self.log()
-            .command(move |c| {
-                Box::pin(async move {
-                    let row = locked(c, &scope, id, Access::Manage).await?;
-                    agent::Entity::change_in(&scope)
-                        .filter(agent::Column::Id.eq(id))
-                        .set(agent::ActiveModel {
-                            deleted_at: Set(Some(c.now())),
-                            updated_at: Set(c.now()),
-                            ..Default::default()
-                        })
-                        .exec(&**c.tx())
-                        .await?;
-                    agent_changed(c, &scope, id, seen(&row), None);
-                    Ok(id)
-                })
+        self.command(move |c| {
+            Box::pin(async move {
+                let row = locked(c, &scope, id, Access::Manage).await?;
+                agent::Entity::change_in(&scope)
+                    .filter(agent::Column::Id.eq(id))
+                    .set(agent::ActiveModel {
+                        deleted_at: Set(Some(c.now())),
+                        updated_at: Set(c.now()),
+                        ..Default::default()
+                    })
+                    .exec(&**c.tx())
+                    .await?;
+                agent_changed(c, &scope, id, seen(&row), None);
+                Ok(id)
             })
-            .await
+        })
+        .await
     }
 }

@@ -4,7 +4,9 @@
 
 mod create;
 mod delete;
+mod diff;
 mod publish;
+mod restore;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use entities::{
 use events::Command;
 
 pub use create::CreateAgent;
+pub use diff::diff;
 pub use publish::{PublishAgent, Published};
 pub use update::UpdateAgent;
 

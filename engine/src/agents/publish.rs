@@ -2,6 +2,7 @@ use entities::{
     Access, AgentId, AgentVersionId, CommandError, Scope, agent, agent_version, input, query::*,
 };
 use events::Command;
+use serde::{Deserialize, Serialize};
 
 use super::{agent_changed, locked, seen};
 use crate::{Engine, models::Checks};
@@ -16,7 +17,7 @@ pub struct PublishAgent {
 }
 
 /// The newest version after publishing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The agent.
     pub agent: AgentId,
@@ -39,8 +40,7 @@ impl Engine {
         called: PublishAgent,
     ) -> Result<Published, CommandError> {
         let scope = scope.clone();
-        self.log()
-            .command(move |c| Box::pin(async move { publish(c, &scope, id, called).await }))
+        self.command(move |c| Box::pin(async move { publish(c, &scope, id, called).await }))
             .await
     }
 }

@@ -103,8 +103,7 @@ impl Engine {
         change: UpdateAgent,
     ) -> Result<AgentId, CommandError> {
         let scope = scope.clone();
-        self.log()
-            .command(move |c| Box::pin(async move { update(c, &scope, id, change).await }))
+        self.command(move |c| Box::pin(async move { update(c, &scope, id, change).await }))
             .await
     }
 }

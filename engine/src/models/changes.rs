@@ -1,9 +1,8 @@
 use entities::{
-    ChangeAction, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model,
+    Audience, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model,
     query::*, tenant,
 };
 use events::Command;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::SYSTEM;
@@ -20,17 +19,11 @@ pub(crate) fn changed(
     before: Option<Seen>,
     after: Option<Seen>,
 ) {
-    let action = match (before, after) {
-        (None, _) => ChangeAction::Created,
-        (Some(_), None) => ChangeAction::Deleted,
-        (Some(_), Some(_)) => ChangeAction::Updated,
-    };
-    let audience = json!({ "before": of(before), "after": of(after) });
-    c.changed(scope, kind, id, action, audience);
+    c.changed(scope, kind, id, before.map(audience), after.map(audience));
 }
 
-fn of(seen: Option<Seen>) -> Option<Value> {
-    seen.map(|(owner, visibility)| json!({ "owner": owner, "visibility": visibility }))
+fn audience((owner, visibility): Seen) -> Audience {
+    Audience::new(owner, visibility)
 }
 
 pub(super) fn seen(row: &llm_model::Model) -> Option<Seen> {
@@ -46,6 +39,12 @@ pub(super) fn model_changed(
     after: Option<Seen>,
 ) {
     changed(c, scope, ResourceKind::Model, id.0, before, after);
+}
+
+/// Tells that a model does otherwise than it did; who may see it stays.
+pub(super) fn health_changed(c: &mut Command, row: &llm_model::Model) {
+    let seen_by = seen(row).map(audience);
+    c.changed_in(row.tenant_id, ResourceKind::Model, row.id.0, seen_by, seen_by);
 }
 
 /// Makes a model the tenant's default, or none; the one that was is told of as changed.

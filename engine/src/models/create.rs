@@ -31,7 +31,7 @@ pub struct CreateModel {
     pub provider: ModelProvider,
     /// The provider's name for it.
     pub model_name: String,
-    /// Needed by OPENAI_COMPATIBLE; else the provider's own.
+    /// Needed by OPENAI_COMPATIBLE, AZURE_OPENAI and OLLAMA; else the provider's own.
     pub base_url: Option<String>,
     /// Sealed; bound to where the model is called.
     pub api_key: Option<Secret>,
@@ -95,20 +95,18 @@ impl CreateModel {
         let mut checks = Checks::default();
         checks.slug(self.slug.as_deref());
         checks.filled(&["input", "name"], self.name.as_deref(), input::NAME);
-        checks.served(self.kind, self.provider);
+        checks.served(self.kind);
         checks.model_name(self.provider, &self.model_name);
         checks.builtin_has_no(self.provider, "baseUrl", self.base_url.is_some());
         checks.builtin_has_no(self.provider, "apiKey", self.api_key.is_some());
         checks.builtin_has_no(self.provider, "headers", !self.headers.is_empty());
         match &self.base_url {
             Some(url) => {
-                checks.take(address::check(engine.outbound(), url));
+                checks.take(address::check(engine.outbound(), self.provider, url));
             }
-            None if self.provider == ModelProvider::OpenAiCompatible => {
-                let message = "baseUrl is needed by OPENAI_COMPATIBLE";
-                checks.take::<()>(Err(Refusal::invalid(&["input", "baseUrl"], message)));
+            None => {
+                checks.take(address::missing(self.provider));
             }
-            None => {}
         }
         checks.api_key(self.api_key.as_ref());
         checks.headers(&self.headers);
@@ -140,8 +138,7 @@ impl Engine {
         }
         new.check(self)?;
         let (engine, scope) = (self.clone(), scope.clone());
-        self.log()
-            .command(move |c| Box::pin(async move { create(&engine, c, &scope, new).await }))
+        self.command(move |c| Box::pin(async move { create(&engine, c, &scope, new).await }))
             .await
     }
 }
@@ -233,6 +230,8 @@ fn row(
         checked_at: None,
         latency_ms: None,
         health_message: None,
+        breaker_until: None,
+        check_at: None,
         created_at: c.now(),
         updated_at: c.now(),
         deleted_at: None,

@@ -39,8 +39,7 @@ impl Engine {
         force: bool,
     ) -> Result<ModelId, CommandError> {
         let scope = scope.clone();
-        self.log()
-            .command(move |c| Box::pin(async move { delete(c, &scope, id, force).await }))
+        self.command(move |c| Box::pin(async move { delete(c, &scope, id, force).await }))
             .await
     }
 }

@@ -5,7 +5,7 @@ use entities::{DbErr, ModelProvider, Tx, llm_model};
 use providers::{Endpoint, Provider};
 use url::Url;
 
-use super::{address, secrets};
+use super::{address, known, secrets};
 use crate::Engine;
 
 impl Engine {
@@ -14,7 +14,7 @@ impl Engine {
     /// # Errors
     /// What the database says; [`DbErr::Custom`] where the secrets can't be opened, or belong to another address.
     pub async fn endpoint(&self, tx: &Tx, model: &llm_model::Model) -> Result<Endpoint, DbErr> {
-        let provider = provider(model.provider)?;
+        let provider = provider(model.provider);
         let base_url = model.base_url.as_deref().map(Url::parse).transpose();
         let base_url = base_url.map_err(|error| {
             DbErr::Custom(format!("the base URL of {} is none: {error}", model.id))
@@ -33,6 +33,8 @@ impl Engine {
             model_name: model.model_name.clone(),
             api_key,
             headers,
+            context_window: u32::try_from(known::context_window(model)).ok(),
+            thinks: model.supports_reasoning,
             timeout: Duration::from_millis(u64::try_from(model.timeout_ms).unwrap_or(1)),
             reach: if model.by_operator {
                 Reach::Operator
@@ -43,16 +45,15 @@ impl Engine {
     }
 }
 
-fn provider(provider: ModelProvider) -> Result<Provider, DbErr> {
+/// Who serves a model, in the words of those who call it.
+pub(crate) fn provider(provider: ModelProvider) -> Provider {
     match provider {
-        ModelProvider::OpenAi => Ok(Provider::OpenAi),
-        ModelProvider::OpenAiCompatible => Ok(Provider::OpenAiCompatible),
-        ModelProvider::Anthropic => Ok(Provider::Anthropic),
-        ModelProvider::Builtin => Ok(Provider::Builtin),
-        ModelProvider::Gemini | ModelProvider::AzureOpenAi | ModelProvider::Ollama => {
-            Err(DbErr::Custom(format!(
-                "the provider {provider:?} is not served by this version"
-            )))
-        }
+        ModelProvider::OpenAi => Provider::OpenAi,
+        ModelProvider::OpenAiCompatible => Provider::OpenAiCompatible,
+        ModelProvider::Anthropic => Provider::Anthropic,
+        ModelProvider::Gemini => Provider::Gemini,
+        ModelProvider::AzureOpenAi => Provider::AzureOpenAi,
+        ModelProvider::Ollama => Provider::Ollama,
+        ModelProvider::Builtin => Provider::Builtin,
     }
 }

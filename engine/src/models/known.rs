@@ -26,6 +26,7 @@ const fn known(context_window: i32, tools: bool, vision: bool, reasoning: bool) 
 const BY_NAME: &[(&str, Known)] = &[
     ("chatgpt-4o", known(128_000, false, true, false)),
     ("gpt-3.5-turbo", known(16_385, true, false, false)),
+    ("gpt-35-turbo", known(16_385, true, false, false)),
     ("gpt-4", known(8_192, true, false, false)),
     ("gpt-4-32k", known(32_768, true, false, false)),
     ("gpt-4-turbo", known(128_000, true, true, false)),
@@ -49,13 +50,24 @@ const BY_NAME: &[(&str, Known)] = &[
     ("claude-haiku-4", known(200_000, true, true, true)),
     ("deepseek-chat", known(128_000, true, false, false)),
     ("deepseek-reasoner", known(128_000, true, false, true)),
+    ("gemini-1.5", known(1_048_576, true, true, false)),
+    ("gemini-1.5-pro", known(2_097_152, true, true, false)),
     ("gemini-2.0", known(1_048_576, true, true, false)),
     ("gemini-2.5", known(1_048_576, true, true, true)),
+    ("gemini-2.5-flash-image", known(32_768, false, true, false)),
+    ("gemini-3", known(1_048_576, true, true, true)),
+    ("gemini-flash", known(1_048_576, true, true, true)),
+    ("gemini-pro-latest", known(1_048_576, true, true, true)),
+    ("gemma-3", known(131_072, false, true, false)),
+    ("gemma3", known(131_072, false, true, false)),
     ("llama-3.1", known(131_072, true, false, false)),
     ("llama3.1", known(131_072, true, false, false)),
+    ("llama3.2", known(131_072, true, false, false)),
     ("llama-3.3", known(131_072, true, false, false)),
     ("llama3.3", known(131_072, true, false, false)),
     ("mistral-large", known(131_072, true, false, false)),
+    ("qwen3", known(40_960, true, false, false)),
+    ("qwq", known(40_960, true, false, true)),
 ];
 
 /// What is known of the model that a provider calls `name`; routers write its maker before it (`openai/gpt-4o`).
@@ -65,11 +77,16 @@ pub(super) fn of(provider: ModelProvider, name: &str) -> Known {
     }
     let name = name.to_ascii_lowercase();
     let name = name.rsplit('/').next().unwrap_or(&name);
-    BY_NAME
+    let mut found = BY_NAME
         .iter()
         .filter(|(begin, _)| name.starts_with(begin))
         .max_by_key(|(begin, _)| begin.len())
-        .map_or(known(WINDOW, true, false, false), |&(_, known)| known)
+        .map_or(known(WINDOW, true, false, false), |&(_, known)| known);
+    if provider == ModelProvider::Ollama {
+        // it keeps a window's memory free for each conversation, so that all of one may be more than its machine has
+        found.context_window = found.context_window.min(WINDOW);
+    }
+    found
 }
 
 /// Tokens that a model may be told: its setting, else what is known of its name, else 32,768.
@@ -110,5 +127,9 @@ mod tests {
             );
         }
         assert!(!of(ModelProvider::Builtin, "extractive").tools);
+        let gemini = of(ModelProvider::Gemini, "models/gemini-2.5-flash");
+        assert_eq!(gemini, known(1_048_576, true, true, true));
+        let ollama = of(ModelProvider::Ollama, "llama3.1:8b");
+        assert_eq!(ollama, known(32_768, true, false, false));
     }
 }

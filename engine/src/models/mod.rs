@@ -7,9 +7,11 @@ mod address;
 mod changes;
 mod check;
 mod checks;
+mod checkup;
 mod create;
 mod delete;
 mod endpoint;
+pub(crate) mod health;
 mod known;
 mod secrets;
 mod seed;
@@ -28,6 +30,7 @@ use entities::{
 use events::Command;
 
 pub use create::CreateModel;
+pub use health::status;
 pub use known::context_window;
 pub use seed::{OperatorEnvironment, OperatorModel};
 pub use settings::{Header, Pricing};

@@ -5,7 +5,7 @@ use entities::{
     CommandError, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Scope, SecretId, Tx,
     Visibility, input, llm_model, query::*, tenant,
 };
-use providers::{EXTRACTIVE, Endpoint, Provider};
+use providers::{EXTRACTIVE, Endpoint};
 use url::Url;
 
 use super::{SYSTEM, address, create::TIMEOUT_MS, known, secrets};
@@ -27,6 +27,20 @@ pub struct OperatorEnvironment {
     pub anthropic_api_key: Option<Secret>,
     /// `ANTHROPIC_MODEL`
     pub anthropic_model: Option<String>,
+    /// `GEMINI_API_KEY`
+    pub gemini_api_key: Option<Secret>,
+    /// `GEMINI_MODEL`
+    pub gemini_model: Option<String>,
+    /// `AZURE_OPENAI_API_KEY`
+    pub azure_api_key: Option<Secret>,
+    /// `AZURE_OPENAI_ENDPOINT`
+    pub azure_endpoint: Option<String>,
+    /// `AZURE_OPENAI_DEPLOYMENT`
+    pub azure_deployment: Option<String>,
+    /// `OLLAMA_HOST`
+    pub ollama_host: Option<String>,
+    /// `OLLAMA_MODEL`
+    pub ollama_model: Option<String>,
 }
 
 /// A model that the operator gives by the environment. Its address is not guarded.
@@ -36,8 +50,8 @@ pub struct OperatorModel {
     pub provider: ModelProvider,
     /// The provider's own where absent.
     pub base_url: Option<String>,
-    /// Its key.
-    pub api_key: Secret,
+    /// Its key, where it needs one.
+    pub api_key: Option<Secret>,
     /// The provider's name for it.
     pub model_name: String,
 }
@@ -57,13 +71,18 @@ impl OperatorEnvironment {
             openai_model: given("OPENAI_MODEL"),
             anthropic_api_key: given("ANTHROPIC_API_KEY").map(Secret::new),
             anthropic_model: given("ANTHROPIC_MODEL"),
+            gemini_api_key: given("GEMINI_API_KEY").map(Secret::new),
+            gemini_model: given("GEMINI_MODEL"),
+            azure_api_key: given("AZURE_OPENAI_API_KEY").map(Secret::new),
+            azure_endpoint: given("AZURE_OPENAI_ENDPOINT"),
+            azure_deployment: given("AZURE_OPENAI_DEPLOYMENT"),
+            ollama_host: given("OLLAMA_HOST"),
+            ollama_model: given("OLLAMA_MODEL"),
         }
     }
 
-    /// What is given, in the order in which it is tried: provider, address, key, name.
-    fn candidates(
-        &self,
-    ) -> impl Iterator<Item = (ModelProvider, Option<String>, Secret, Option<String>)> {
+    /// What is given, in the order in which it is tried.
+    fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let openai = self.openai_api_key.clone().map(|key| {
             // Servers elsewhere imitate the wire as it was; only OpenAI's own needs its newer words.
             let own = self.openai_base_url.as_deref().is_none_or(|url| {
@@ -75,22 +94,71 @@ impl OperatorEnvironment {
             } else {
                 ModelProvider::OpenAiCompatible
             };
-            (
+            Candidate {
                 provider,
-                self.openai_base_url.clone(),
-                key,
-                self.openai_model.clone(),
-            )
+                base_url: self.openai_base_url.clone(),
+                api_key: Some(key),
+                name: self.openai_model.clone(),
+            }
         });
-        let anthropic = self.anthropic_api_key.clone().map(|key| {
-            (
-                ModelProvider::Anthropic,
-                None,
-                key,
-                self.anthropic_model.clone(),
-            )
+        let keyed = |provider, key: &Option<Secret>, name: &Option<String>| {
+            key.clone().map(|key| Candidate {
+                provider,
+                base_url: None,
+                api_key: Some(key),
+                name: name.clone(),
+            })
+        };
+        let anthropic = keyed(
+            ModelProvider::Anthropic,
+            &self.anthropic_api_key,
+            &self.anthropic_model,
+        );
+        let gemini = keyed(
+            ModelProvider::Gemini,
+            &self.gemini_api_key,
+            &self.gemini_model,
+        );
+        // without an address there is nothing to call
+        let azure = keyed(
+            ModelProvider::AzureOpenAi,
+            &self.azure_api_key,
+            &self.azure_deployment,
+        )
+        .zip(self.azure_endpoint.clone())
+        .map(|(candidate, endpoint)| Candidate {
+            base_url: Some(endpoint),
+            ..candidate
         });
-        openai.into_iter().chain(anthropic)
+        let ollama = self.ollama_host.as_deref().map(|host| Candidate {
+            provider: ModelProvider::Ollama,
+            base_url: Some(ollama_address(host)),
+            api_key: None,
+            name: self.ollama_model.clone(),
+        });
+        let all = [openai, anthropic, gemini, azure, ollama];
+        all.into_iter().flatten()
+    }
+}
+
+/// What may become the operator's model.
+struct Candidate {
+    provider: ModelProvider,
+    base_url: Option<String>,
+    api_key: Option<Secret>,
+    name: Option<String>,
+}
+
+/// Ollama's own tools take a host with or without scheme and port, and the address that its server listens on for one to call.
+fn ollama_address(host: &str) -> String {
+    let host = host.replace("0.0.0.0", "127.0.0.1");
+    if host.contains("://") {
+        return host;
+    }
+    let with_port = Url::parse(&format!("http://{host}"));
+    match with_port {
+        Ok(url) if url.port().is_none() && !host.ends_with(":80") => format!("http://{host}:11434"),
+        _ => format!("http://{host}"),
     }
 }
 
@@ -101,7 +169,13 @@ impl Engine {
         &self,
         environment: &OperatorEnvironment,
     ) -> Option<OperatorModel> {
-        for (provider, base_url, api_key, name) in environment.candidates() {
+        for candidate in environment.candidates() {
+            let Candidate {
+                provider,
+                base_url,
+                api_key,
+                name,
+            } = candidate;
             let url = match base_url.as_deref().map(Url::parse).transpose() {
                 Ok(url)
                     if url.as_ref().is_none_or(|url| {
@@ -112,7 +186,8 @@ impl Engine {
                 }
                 Ok(_) | Err(_) => {
                     tracing::warn!(
-                        "OPENAI_BASE_URL is not an http or https address; no model is made of it"
+                        ?provider,
+                        "the address that the environment gives is not http or https; no model is made of it"
                     );
                     continue;
                 }
@@ -137,19 +212,16 @@ impl Engine {
         &self,
         provider: ModelProvider,
         base_url: Option<Url>,
-        api_key: Secret,
+        api_key: Option<Secret>,
     ) -> Option<String> {
-        let wire = match provider {
-            ModelProvider::OpenAi => Provider::OpenAi,
-            ModelProvider::Anthropic => Provider::Anthropic,
-            _ => Provider::OpenAiCompatible,
-        };
         let endpoint = Endpoint {
-            provider: wire,
+            provider: super::endpoint::provider(provider),
             base_url,
             model_name: String::new(),
-            api_key: Some(api_key),
+            api_key,
             headers: Vec::new(),
+            context_window: None,
+            thinks: false,
             timeout: LISTING,
             reach: Reach::Operator,
         };
@@ -188,12 +260,12 @@ impl Engine {
             let mut row = self.seeded(scope, found.provider, &found.model_name);
             row.base_url = found.base_url;
             row.by_operator = true;
-            row.has_api_key = true;
+            row.has_api_key = found.api_key.is_some();
             if row.slug == EXTRACTIVE {
                 row.slug.push_str("-2");
             }
             let mut held = secrets::Held::default();
-            held.set_api_key(Some(&found.api_key));
+            held.set_api_key(found.api_key.as_ref());
             let origin = address::origin(row.provider, row.base_url.as_deref());
             let fresh = SecretId(self.clock().uuid());
             row.secret_id = secrets::store(
@@ -252,6 +324,8 @@ impl Engine {
             checked_at: None,
             latency_ms: None,
             health_message: None,
+            breaker_until: None,
+            check_at: None,
             created_at: now,
             updated_at: now,
             deleted_at: None,

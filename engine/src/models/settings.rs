@@ -58,24 +58,13 @@ const FORBIDDEN_HEADERS: &[&str] = &[
 ];
 
 impl Checks {
-    /// A kind and a provider that are served, and the provider's name for the model.
-    pub(super) fn served(&mut self, kind: ModelKind, provider: ModelProvider) {
+    /// A kind that is served.
+    pub(super) fn served(&mut self, kind: ModelKind) {
         if kind != ModelKind::Chat {
             self.take::<()>(Err(Refusal::invalid(
                 &["input", "kind"],
                 "kind other than CHAT is not served yet",
             )));
-        }
-        use ModelProvider::{
-            Anthropic, AzureOpenAi, Builtin, Gemini, Ollama, OpenAi, OpenAiCompatible,
-        };
-        match provider {
-            OpenAi | OpenAiCompatible | Anthropic | Builtin => {}
-            Gemini | AzureOpenAi | Ollama => {
-                let message =
-                    "provider is not served yet; many servers answer as OPENAI_COMPATIBLE";
-                self.take::<()>(Err(Refusal::invalid(&["input", "provider"], message)));
-            }
         }
     }
 

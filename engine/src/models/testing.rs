@@ -58,7 +58,10 @@ impl House {
             db.clone(),
             shared.clone(),
             tasks.clone(),
-            LogOptions::default(),
+            LogOptions {
+                moves_changes: false,
+                ..LogOptions::default()
+            },
         )
         .await
         .unwrap();

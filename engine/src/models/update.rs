@@ -1,7 +1,7 @@
 use adapters::sealing::Secret;
 use entities::{
-    Access, CommandError, ModelHealthStatus, ModelId, ModelProvider, Names, Refusal, Scope,
-    SecretId, Visibility, input, llm_model, model_fallback, query::*,
+    Access, CommandError, ModelHealthStatus, ModelId, Names, Scope, SecretId, Visibility, input,
+    llm_model, model_fallback, query::*,
 };
 use events::Command;
 
@@ -84,11 +84,10 @@ impl UpdateModel {
         match &self.base_url {
             // What stands there was checked, or is the operator's.
             Some(Some(url)) if Some(url.trim()) != row.base_url.as_deref() => {
-                checks.take(address::check(engine.outbound(), url));
+                checks.take(address::check(engine.outbound(), row.provider, url));
             }
-            Some(None) if row.provider == ModelProvider::OpenAiCompatible => {
-                let message = "baseUrl is needed by OPENAI_COMPATIBLE";
-                checks.take::<()>(Err(Refusal::invalid(&["input", "baseUrl"], message)));
+            Some(None) => {
+                checks.take(address::missing(row.provider));
             }
             Some(_) | None => {}
         }
@@ -166,8 +165,7 @@ impl Engine {
         change: UpdateModel,
     ) -> Result<ModelId, CommandError> {
         let (engine, scope) = (self.clone(), scope.clone());
-        self.log()
-            .command(move |c| Box::pin(async move { update(&engine, c, &scope, id, change).await }))
+        self.command(move |c| Box::pin(async move { update(&engine, c, &scope, id, change).await }))
             .await
     }
 }
@@ -198,6 +196,7 @@ async fn update(
         // What was found of it was found elsewhere.
         after.health = ModelHealthStatus::Unknown;
         (after.checked_at, after.latency_ms, after.health_message) = (None, None, None);
+        after.breaker_until = None;
     }
     let (seen_before, seen_after, slug) = (seen(&before), seen(&after), after.slug.clone());
     llm_model::Entity::change_in(scope)

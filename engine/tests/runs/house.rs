@@ -35,11 +35,20 @@ pub struct House {
     pub scope: Scope,
     pub provider: Provider,
     pub agent: AgentId,
+    location: Location,
     _folder: tempfile::TempDir,
     _database: Option<Database>,
 }
 
-async fn engine(location: &Location) -> Engine {
+/// Titles cost calls of their own: only tests of them want any.
+fn quiet() -> EngineOptions {
+    EngineOptions {
+        titles: false,
+        ..EngineOptions::default()
+    }
+}
+
+async fn engine(location: &Location, options: EngineOptions) -> Engine {
     let db = Db::connect(location).await.unwrap();
     migration::migrate(db.system(SYSTEM)).await.unwrap();
     let clock = SystemClock::shared();
@@ -77,7 +86,7 @@ async fn engine(location: &Location) -> Engine {
         providers,
         outbound,
         authority,
-        EngineOptions::default(),
+        options,
     )
 }
 
@@ -87,6 +96,19 @@ impl House {
     }
 
     pub async fn with_max_steps(max_steps: i32) -> Self {
+        Self::with(max_steps, quiet()).await
+    }
+
+    /// One whose process carries no runs.
+    pub async fn idle() -> Self {
+        let options = EngineOptions {
+            works: false,
+            ..quiet()
+        };
+        Self::with(3, options).await
+    }
+
+    pub async fn with(max_steps: i32, options: EngineOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (location, database) = match Chosen::from_environment() {
             Chosen::Sqlite => (Location::Sqlite(folder.path().join("weft.db")), None),
@@ -98,7 +120,7 @@ impl House {
                 )
             }
         };
-        let engine = engine(&location).await;
+        let engine = engine(&location, options).await;
         let set_up = SetUp {
             email: "ada@example.test".into(),
             password: Secret::new("weaving-at-night"),
@@ -124,12 +146,27 @@ impl House {
             engine,
             scope,
             provider,
+            location,
             _folder: folder,
             _database: database,
         };
         house.add_agent(max_steps).await;
         house.engine.start().await.unwrap();
         house
+    }
+
+    /// The engine of another process on the same database; `None` on SQLite, which one process has for itself.
+    pub async fn neighbour(&self) -> Option<Engine> {
+        self.neighbour_with(quiet()).await
+    }
+
+    pub async fn neighbour_with(&self, options: EngineOptions) -> Option<Engine> {
+        if matches!(self.location, Location::Sqlite(_)) {
+            return None;
+        }
+        let engine = engine(&self.location, options).await;
+        engine.start().await.unwrap();
+        Some(engine)
     }
 
     async fn add_agent(&self, max_steps: i32) {
@@ -167,6 +204,7 @@ impl House {
             draft_model_id: None,
             draft_updated_at: now,
             version_id: version.id,
+            uses: 0,
             created_at: now,
             updated_at: now,
             deleted_at: None,
@@ -210,6 +248,8 @@ impl House {
             checked_at: None,
             latency_ms: None,
             health_message: None,
+            breaker_until: None,
+            check_at: None,
             created_at: now,
             updated_at: now,
             deleted_at: None,
@@ -345,12 +385,14 @@ pub fn names(events: &[Event]) -> Vec<&'static str> {
             Body::MessageCreated(_) => "MessageCreated",
             Body::MessageCompleted(_) => "MessageCompleted",
             Body::MessageUpdated(_) => "MessageUpdated",
+            Body::MessagesRemoved(_) => "MessagesRemoved",
             Body::RunQueued { .. } => "RunQueued",
             Body::RunStarted { .. } => "RunStarted",
             Body::RunUpdated(_) => "RunUpdated",
             Body::StepStarted { .. } => "StepStarted",
             Body::StepRestarted { .. } => "StepRestarted",
             Body::StepFinished(_) => "StepFinished",
+            Body::ContextCompacted(_) => "ContextCompacted",
             Body::PartAdded { .. } => "PartAdded",
             Body::ToolCallStarted { .. } => "ToolCallStarted",
             Body::ToolCallFinished(_) => "ToolCallFinished",

@@ -6,8 +6,14 @@
     reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
 )]
 
+mod branches;
+mod busy;
+mod context;
+mod failover;
 mod faults;
 mod house;
+mod titles;
+mod turns;
 
 use std::time::{Duration, Instant};
 
@@ -353,7 +359,8 @@ async fn messages_wait_their_turn_or_are_refused() {
         .cancel_run(&house.scope, second.run)
         .await
         .unwrap();
-    assert!(house.answer(second.run).await.is_none());
+    let withdrawn = house.answer(second.run).await.unwrap();
+    assert!(withdrawn.is_hidden && withdrawn.removed_at.is_some());
     let messages = house.all_messages(first.conversation).await;
     let of = |id| messages.iter().find(|message| message.id == id).unwrap();
     assert_eq!(of(third.message).parent_id, Some(second.message));

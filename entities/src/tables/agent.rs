@@ -40,6 +40,8 @@ pub struct Model {
     pub draft_updated_at: DateTime<Utc>,
     /// The newest published version.
     pub version_id: AgentVersionId,
+    /// Runs of it so far, as the roll-up of usage counted them.
+    pub uses: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it last changed.

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{ChangeAction, ResourceKind, TenantId};
+use crate::{Audiences, ChangeAction, ResourceKind, TenantId};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "change_outbox")]
@@ -24,7 +24,7 @@ pub struct Model {
     pub action: ChangeAction,
     /// Who could see it, before and after.
     #[sea_orm(column_type = "JsonBinary")]
-    pub audience: Json,
+    pub audience: Audiences,
     pub at: DateTime<Utc>,
 }
 

@@ -25,6 +25,12 @@ pub struct Model {
     pub title: Option<String>,
     /// Then no model writes over it.
     pub title_by_person: bool,
+    /// When a model is to write a title, while it has none.
+    pub title_due_at: Option<DateTime<Utc>>,
+    /// How often that failed.
+    pub title_failures: i32,
+    /// Whether its title can be found.
+    pub is_indexed: bool,
     pub is_archived: bool,
     /// The end of the branch last used.
     pub leaf_id: Option<MessageId>,

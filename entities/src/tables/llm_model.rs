@@ -79,6 +79,10 @@ pub struct Model {
     pub latency_ms: Option<i32>,
     #[sea_orm(column_type = "Text", nullable)]
     pub health_message: Option<String>,
+    /// Its breaker stands open until then; passed and not cleared, one call may try.
+    pub breaker_until: Option<DateTime<Utc>>,
+    /// When it is to be checked next.
+    pub check_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it last changed.

@@ -10,7 +10,7 @@ use sea_orm::entity::prelude::*;
 
 use crate::{
     AgentId, ConversationId, MessageId, MessageRole, MessageStatus, ModelId, Parts, Rating, RunId,
-    TenantId, Usage, UserId,
+    Summary, TenantId, Usage, UserId,
 };
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -28,7 +28,7 @@ pub struct Model {
     pub role: MessageRole,
     /// Where it stands.
     pub status: MessageStatus,
-    /// An answer whose run did not start yet.
+    /// An answer whose run did not start yet, or what was removed: nothing shows it.
     pub is_hidden: bool,
     pub author_id: Option<UserId>,
     pub agent_id: Option<AgentId>,
@@ -50,6 +50,13 @@ pub struct Model {
     pub rating: Option<Rating>,
     #[sea_orm(column_type = "Text", nullable)]
     pub rating_comment: Option<String>,
+    /// Of a SYSTEM message that stands for a part of its path.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub summary: Option<Summary>,
+    /// Whether its text can be found.
+    pub is_indexed: bool,
+    /// Undone with its turn; events still name it.
+    pub removed_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it last changed.

@@ -3,8 +3,10 @@
 pub mod agent;
 pub mod agent_version;
 pub mod api_key;
+pub mod booking;
 pub mod change;
 pub mod conversation;
+pub mod idempotency;
 pub mod known_address;
 pub mod llm_model;
 pub mod membership;
@@ -12,6 +14,9 @@ pub mod message;
 pub mod meta;
 pub mod model_call;
 pub mod model_fallback;
+pub mod model_minute;
+pub mod model_served;
+pub mod model_turn;
 pub mod people;
 pub mod run;
 pub mod run_step;
@@ -24,6 +29,8 @@ pub mod standing;
 pub mod stream;
 pub mod tenant;
 pub mod tool_call;
+pub mod usage_hour;
+pub mod usage_latency;
 pub mod user;
 mod values;
 
@@ -130,7 +137,14 @@ rows!(
     tool_call,
     model_call,
     change,
-    stream
+    stream,
+    idempotency,
+    model_turn,
+    model_served,
+    booking,
+    usage_hour,
+    usage_latency,
+    model_minute
 );
 of_a_tenant!(
     membership,
@@ -147,29 +161,36 @@ of_a_tenant!(
     tool_call,
     model_call,
     change,
-    stream
+    stream,
+    idempotency,
+    model_turn,
+    model_served,
+    booking,
+    usage_hour,
+    usage_latency,
+    model_minute
 );
 
-impl change::Entity {
-    /// Adds to the outbox; the database gives the numbers.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn record(
-        tx: &impl ConnectionTrait,
-        changes: Vec<change::Model>,
-    ) -> Result<(), DbErr> {
-        if changes.is_empty() {
-            return Ok(());
+macro_rules! in_order {
+    ($($table:ident),* $(,)?) => {$(
+        impl $table::Entity {
+            /// Adds rows in this order; the database gives their numbers.
+            ///
+            /// # Errors
+            /// What the database says.
+            pub async fn record(tx: &impl ConnectionTrait, rows: Vec<$table::Model>) -> Result<(), DbErr> {
+                if rows.is_empty() {
+                    return Ok(());
+                }
+                let rows = rows.into_iter().map(|row| {
+                    let mut row = row.into_active_model();
+                    row.id = sea_orm::ActiveValue::NotSet;
+                    row
+                });
+                <Self as EntityTrait>::insert_many(rows).exec_without_returning(tx).await.map(|_| ())
+            }
         }
-        let rows = changes.into_iter().map(|row| {
-            let mut row = row.into_active_model();
-            row.id = sea_orm::ActiveValue::NotSet;
-            row
-        });
-        <Self as EntityTrait>::insert_many(rows)
-            .exec_without_returning(tx)
-            .await
-            .map(|_| ())
-    }
+    )*};
 }
+
+in_order!(change, booking);

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{ModelId, RunId, TenantId, Usage};
+use crate::{CallPurpose, ModelId, RunId, TenantId, Usage};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "model_calls")]
@@ -24,6 +24,8 @@ pub struct Model {
     /// Which attempt.
     pub attempt: i32,
     pub model_id: ModelId,
+    /// What for.
+    pub purpose: CallPurpose,
     /// Tokens and money.
     #[sea_orm(column_type = "JsonBinary")]
     pub usage: Usage,

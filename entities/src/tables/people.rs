@@ -1,13 +1,14 @@
 //! Users and tenants as somebody in a tenant may see them: reads that join what has no tenant to what has.
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryTrait, Select,
-    SelectTwoRequired,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Select, SelectTwoRequired,
     sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query},
 };
 
-use super::{membership, tenant, user};
-use crate::{MembershipId, Scope, TenantId, UserId};
+use super::{membership, session, tenant, user};
+use crate::{MembershipId, Scope, SessionId, TenantId, UserId};
 
 fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
     Expr::col(left).equals(right)
@@ -125,4 +126,45 @@ pub async fn tenants(
         .filter(seen)
         .all(db)
         .await
+}
+
+/// The asker's own sessions with these ids, those included that are over.
+///
+/// # Errors
+/// What the database says.
+pub async fn sessions(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    ids: Vec<SessionId>,
+) -> Result<Vec<session::Model>, DbErr> {
+    own_sessions(scope)
+        .filter(session::Column::Id.is_in(ids))
+        .all(db)
+        .await
+}
+
+/// The asker's sessions that can be used at `now`, the one seen last before the others, `most` at most.
+///
+/// # Errors
+/// What the database says.
+pub async fn sessions_of_asker(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    most: u64,
+) -> Result<Vec<session::Model>, DbErr> {
+    own_sessions(scope)
+        .filter(session::Column::EndedAt.is_null())
+        .filter(session::Column::ExpiresAt.gt(now))
+        .filter(session::Column::EndsAt.gt(now))
+        .order_by_desc(session::Column::LastSeenAt)
+        .order_by_desc(session::Column::Id)
+        .limit(most)
+        .all(db)
+        .await
+}
+
+/// A person has them, not a tenant: whichever tenant is asked in, they are all his.
+fn own_sessions(scope: &Scope) -> Select<session::Entity> {
+    session::Entity::find().filter(session::Column::UserId.eq(scope.user()))
 }

@@ -31,7 +31,9 @@ pub struct Model {
     pub draft: Option<Draft>,
     /// By the message.
     pub asked_model_id: Option<ModelId>,
-    /// Taken at its start.
+    /// Taken at its start: the one whose fallbacks are tried.
+    pub primary_model_id: Option<ModelId>,
+    /// The one that is called: the primary, or the fallback that took its place.
     pub model_id: Option<ModelId>,
     /// Where it stands.
     pub status: RunStatus,

@@ -22,8 +22,12 @@ pub struct Model {
     pub tenant_id: TenantId,
     /// How the user signed in.
     pub credential: CredentialKind,
-    /// Which pair of tokens is in use.
+    /// Which pair of tokens was issued last.
     pub rotation: i64,
+    /// When it was, unless it is the first.
+    pub rotated_at: Option<DateTime<Utc>>,
+    /// The greatest rotation of which a token was presented.
+    pub used_rotation: i64,
     #[sea_orm(column_type = "Text", nullable)]
     pub user_agent: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
@@ -44,3 +48,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Whether it may be used at `now`.
+    #[must_use]
+    pub fn is_good(&self, now: DateTime<Utc>) -> bool {
+        self.ended_at.is_none() && self.expires_at > now && self.ends_at > now
+    }
+}

@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{api_key, membership, session, tenant, user};
-use crate::{ApiKeyId, MembershipId, SessionId, SystemScope, TenantId, UserId};
+use crate::{ApiKeyId, MembershipId, Permissions, Role, SessionId, SystemScope, TenantId, UserId};
 
 /// How a tenant is named.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl Standing {
         let session = self
             .session
             .as_ref()
-            .is_none_or(|s| s.ended_at.is_none() && s.expires_at > now && s.ends_at > now);
+            .is_none_or(|session| session.is_good(now));
         let key = self
             .key
             .as_ref()
@@ -264,6 +264,21 @@ pub async fn memberships_of(
     Ok(found)
 }
 
+/// A session or key that is still good, and what its rights follow from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StillGood {
+    /// The id of the session or key.
+    pub credential: Uuid,
+    /// The membership that it acts by.
+    pub membership: MembershipId,
+    /// The role that this gives.
+    pub role: Role,
+    /// Whether the user looks after the whole installation.
+    pub is_platform_administrator: bool,
+    /// The most that a key may do; `None` for a session.
+    pub of_key: Option<Permissions>,
+}
+
 /// Of the sessions and keys, each with the membership that it acts by, those that are still good at `now`; in one statement for
 /// up to 2,000 of each, in no order.
 ///
@@ -275,7 +290,7 @@ pub async fn still_good(
     sessions: &[(SessionId, MembershipId)],
     keys: &[(ApiKeyId, MembershipId)],
     now: DateTime<Utc>,
-) -> Result<Vec<(Uuid, MembershipId)>, DbErr> {
+) -> Result<Vec<StillGood>, DbErr> {
     const AT_ONCE: usize = 2_000;
     let mut good = Vec::new();
     let mut at = 0;
@@ -288,6 +303,7 @@ pub async fn still_good(
             .unwrap_or_default();
         let mut of_sessions = active(some_sessions.iter().map(|(_, membership)| *membership))
             .column_as(session::Column::Id, "credential")
+            .column_as(Expr::cust("null"), "of_key")
             .filter(session::Column::Id.is_in(some_sessions.iter().map(|(id, _)| *id)))
             .filter(session::Column::EndedAt.is_null())
             .filter(session::Column::ExpiresAt.gt(now))
@@ -301,6 +317,7 @@ pub async fn still_good(
         );
         let mut of_keys = active(some_keys.iter().map(|(_, membership)| *membership))
             .column_as(api_key::Column::Id, "credential")
+            .column_as(api_key::Column::Permissions, "of_key")
             .filter(api_key::Column::Id.is_in(some_keys.iter().map(|(id, _)| *id)))
             .filter(api_key::Column::RevokedAt.is_null())
             .filter(
@@ -318,10 +335,13 @@ pub async fn still_good(
         let mut both = of_sessions.into_query();
         both.union(UnionType::All, of_keys.into_query());
         for row in db.query_all(&both).await? {
-            good.push((
-                row.try_get("", "credential")?,
-                row.try_get("", "membership")?,
-            ));
+            good.push(StillGood {
+                credential: row.try_get("", "credential")?,
+                membership: row.try_get("", "membership")?,
+                role: row.try_get("", "role")?,
+                is_platform_administrator: row.try_get("", "is_platform_administrator")?,
+                of_key: row.try_get("", "of_key")?,
+            });
         }
         at += AT_ONCE;
     }
@@ -332,7 +352,12 @@ pub async fn still_good(
 fn active(memberships: impl Iterator<Item = MembershipId>) -> Select<user::Entity> {
     let mut select = user::Entity::find()
         .select_only()
-        .column_as(membership::Column::Id, "membership");
+        .column_as(membership::Column::Id, "membership")
+        .column_as(membership::Column::Role, "role")
+        .column_as(
+            user::Column::IsPlatformAdministrator,
+            "is_platform_administrator",
+        );
     QueryTrait::query(&mut select)
         .inner_join(
             membership::Entity,

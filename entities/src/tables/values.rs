@@ -3,7 +3,7 @@
 use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelId, ToolCallId};
+use crate::{MessageId, ModelId, ToolCallId};
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident),* $(,)? })*) => {$(
@@ -49,6 +49,10 @@ names! {
     ToolCallStatus { Pending, WaitingApproval, WaitingClient, Running, Completed, Failed, Denied, Cancelled }
     /// What changed.
     ResourceKind { Agent, Model, Conversation, Run, Approval, KnowledgeBase, Document, Tool, McpServer, Skill, File, Group, Membership }
+    /// What a model was called for.
+    CallPurpose { Answer, Summary, Title }
+    /// What is booked.
+    BookingKind { Run, Call }
     /// How it changed.
     ChangeAction { Created, Updated, Deleted }
     /// Why a run failed.
@@ -114,6 +118,15 @@ pub struct RunError {
     pub detail: Option<String>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
+}
+
+/// What of its path a summary stands for: every message from the first to the last of them, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Summary {
+    /// The first.
+    pub from: MessageId,
+    /// The last.
+    pub through: MessageId,
 }
 
 /// Tokens and money.

@@ -129,6 +129,7 @@ impl House {
             agent_version_id: None,
             draft: None,
             asked_model_id: None,
+            primary_model_id: None,
             model_id: None,
             status: RunStatus::Running,
             trigger: RunTrigger::Message,

@@ -6,6 +6,7 @@
     reason = "tests stand outside of what they drive: on the machine's clock, with tasks of their own"
 )]
 
+mod changes;
 mod faults;
 mod house;
 mod rules;

@@ -116,7 +116,7 @@ async fn a_raised_fence_stops_nobody_whose_run_it_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cursor_is_good_before_and_after_folding() {
     let house = House::new().await;
-    let (stream, _, mut line) = house.run().await;
+    let (stream, run, mut line) = house.run().await;
     let tenant = house.tenant_of(stream).await;
     let mut said = String::new();
     let mut ends = vec![(0, 0)];
@@ -179,7 +179,33 @@ async fn every_cursor_is_good_before_and_after_folding() {
         }
     };
     check("as written").await;
-    if !house.is_postgres() {
+    if house.is_postgres() {
+        let head = house.all(stream, 0).await.head;
+        let over: Result<(), CommandError> = house
+            .log
+            .command(move |c| {
+                Box::pin(async move {
+                    c.finished(tenant, stream, run, 0, head);
+                    Ok(())
+                })
+            })
+            .await;
+        over.unwrap();
+        let count = async |sql: &str| -> i64 {
+            let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+            let row = house.log.db().reader(SYSTEM).query_one_raw(statement).await;
+            row.unwrap().unwrap().try_get_by(0).unwrap()
+        };
+        support::wait::until(PATIENCE, "what the run said is folded", async || {
+            (count("select count(*) from unfolded").await == 0).then_some(())
+        })
+        .await;
+        assert!(
+            count("select count(*) from events").await < 40,
+            "what is adjacent is joined"
+        );
+        check("folded").await;
+    } else {
         let count = async |sql: &str| -> i64 {
             let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, sql);
             house
@@ -203,6 +229,60 @@ async fn every_cursor_is_good_before_and_after_folding() {
         );
         check("folded").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_far_behind_holds_little_of_it_however_large_it_is() {
+    const WORDS: usize = 160;
+    let house = House::new().await;
+    let (stream, _, mut line) = house.run().await;
+    for part in 0..u32::try_from(WORDS).unwrap() {
+        let large = char::from(b'a' + u8::try_from(part % 26).unwrap()).to_string();
+        line.push(Kind::TEXT, delta(part, 0, &large.repeat(8 * 1024)))
+            .await
+            .unwrap();
+    }
+    let last = line.flush().await.unwrap();
+    let mut follow = house.log.follow(stream, 0);
+    let mut seen = Vec::new();
+    let mut most = 0;
+    while seen.last().is_none_or(|record: &Record| record.seq < last) {
+        tokio::time::timeout(PATIENCE, follow.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        let held = follow.records().iter();
+        most = most.max(held.map(|record| record.payload.size()).sum::<usize>());
+        seen.push(follow.next().await.unwrap().as_ref().clone());
+    }
+    assert!(most <= 300 * 1024, "{most} bytes at once");
+    assert!(seen == house.all(stream, 0).await.records, "each once, in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_were_told_as_one_is_taken_as_one() {
+    let house = House::new().await;
+    let (stream, _, mut line) = house.run().await;
+    let tenant = house.tenant_of(stream).await;
+    let mut follow = house.log.follow(stream, 0);
+    let first = append(&house.log, tenant, stream, "first").await;
+    assert_eq!(follow.next().await.unwrap().seq, first);
+    line.push(Kind::TEXT, delta(0, 0, "a")).await.unwrap();
+    let a = line.flush().await.unwrap();
+    tokio::time::timeout(PATIENCE, follow.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(follow.is_live());
+    assert_eq!(follow.records().len(), 1);
+    // more comes, which is not looked at here
+    line.push(Kind::TEXT, delta(0, 1, "b")).await.unwrap();
+    let b = line.flush().await.unwrap();
+    let end = append(&house.log, tenant, stream, "end").await;
+    assert!(a < b);
+    follow.take(b);
+    let next = tokio::time::timeout(PATIENCE, follow.next()).await;
+    assert_eq!(next.unwrap().unwrap().seq, end);
 }
 
 #[tokio::test(flavor = "multi_thread")]

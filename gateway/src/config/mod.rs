@@ -124,7 +124,6 @@ pub struct Oidc {
 
 /// Limits of what clients may ask: the table `limits`.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "costs are counted by a later part")]
 pub struct Limits {
     /// Cost of one request.
     pub max_complexity: usize,

@@ -6,6 +6,7 @@ use async_graphql::{
     Request, Response,
     parser::types::{ExecutableDocument, OperationType},
 };
+use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
 use super::Refused;
@@ -41,11 +42,7 @@ pub trait Graph: Send + Sync + 'static {
     /// Runs a subscription. A request error, at the beginning or later, is one response and the end. Dropped when the client
     /// unsubscribes. It must outlive the token of `caller`, which the socket may renew: what ends with a credential is told
     /// by [`Graph::ended`].
-    fn subscribe(
-        &self,
-        caller: &Self::Caller,
-        operation: Operation,
-    ) -> BoxStream<'static, Response>;
+    fn subscribe(&self, caller: &Self::Caller, operation: Operation) -> BoxStream<'static, Told>;
 
     /// Resolves when the caller's credential no longer holds (expired, ended), with the reason for the close frame; never
     /// for one that can't end.
@@ -56,6 +53,15 @@ pub trait Graph: Send + Sync + 'static {
 
     /// What a user's sockets are counted by; `None`: not counted, for callers without a credential.
     fn user_key(&self, caller: &Self::Caller) -> Option<String>;
+}
+
+/// What whoever follows a subscription is told at once.
+#[derive(Debug)]
+pub enum Told {
+    /// An answer of his own.
+    Own(Response),
+    /// `{"data": …}`: the same bytes as others are told. Nothing went wrong in it.
+    Shared(Bytes),
 }
 
 /// Which way a request came.

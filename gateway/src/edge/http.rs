@@ -39,6 +39,10 @@ use crate::config::{Config, Limits};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What is read of a socket at once. So much is wiped each time that it is asked whether there is something to read, be it only
+/// because something was to be written, and stays with it.
+const READ_BYTES: usize = 4 * 1024;
+
 /// What is read of a body that is too long before it is refused: a client that is still sending would else see its connection
 /// reset in place of the answer.
 const DRAIN_BYTES: usize = 8 * 1024 * 1024;
@@ -517,6 +521,7 @@ async fn upgrade_to_socket<G: Graph>(
         .protocols([socket::PROTOCOL])
         .max_message_size(limit)
         .max_frame_size(limit)
+        .read_buffer_size(READ_BYTES)
         .on_upgrade(async move |socket| {
             let span = tracing::info_span!("socket", %id);
             let tasks = edge.tasks().clone();

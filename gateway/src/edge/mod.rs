@@ -20,7 +20,7 @@ mod stall;
 mod tests;
 
 pub use client::counted_as;
-pub use graph::{Client, Credentials, Graph, Operation, Transport};
+pub use graph::{Client, Credentials, Graph, Operation, Told, Transport};
 #[cfg(test)]
 pub use http::Times;
 pub use http::{Edge, Settings};

@@ -73,12 +73,11 @@ async fn thinking_text_and_tools() {
             Reasoning {
                 text: "hm".to_owned(),
                 signature: Some("sign".to_owned()),
-                redacted: None
+                ..Reasoning::default()
             },
             Reasoning {
-                text: String::new(),
-                signature: None,
-                redacted: Some("xyz".to_owned())
+                redacted: Some("xyz".to_owned()),
+                ..Reasoning::default()
             },
         ]
     );
@@ -93,6 +92,7 @@ async fn thinking_text_and_tools() {
         id: "toolu_1".to_owned(),
         name: "f".to_owned(),
         arguments: "{\"a\":1}".to_owned(),
+        ..ToolCallRequest::default()
     };
     assert_eq!(answer.tool_calls[0], first);
 }

@@ -1,7 +1,9 @@
-//! Both wires against a provider that speaks them over a real socket, well and badly.
+//! The wires against a provider that speaks them over a real socket, well and badly.
 
 mod anthropic;
 mod faults;
+mod gemini;
+mod ollama;
 mod openai;
 mod requests;
 mod server;
@@ -47,6 +49,8 @@ fn endpoint(provider: Provider, server: &Server) -> Endpoint {
         model_name: "m-1".to_owned(),
         api_key: Some(Secret::new("sk-verysecret")),
         headers: Vec::new(),
+        context_window: None,
+        thinks: false,
         timeout: Duration::from_millis(900),
         reach: Reach::Operator,
     }
@@ -82,8 +86,29 @@ async fn call(provider: Provider, scripts: Vec<Vec<Step>>) -> Told {
     }
 }
 
+/// What comes of an answer whose connection breaks after each number of its bytes, each time it is given.
+async fn broken_everywhere(provider: Provider, head: Step, whole: &str) -> Vec<(usize, Told)> {
+    let providers = providers();
+    let mut all = Vec::new();
+    for cut in 0..=whole.len() {
+        let script = vec![head.clone(), Step::Send(whole.as_bytes()[..cut].to_vec())];
+        let server = Server::start(vec![script; 3]);
+        let mut endpoint = endpoint(provider, &server);
+        // nobody is silent here
+        endpoint.timeout = Duration::from_secs(20);
+        let told = listen_by(&providers, &endpoint).await;
+        let calls = server.asked().len();
+        all.push((cut, Told { calls, ..told }));
+    }
+    all
+}
+
 async fn listen(endpoint: &Endpoint) -> Told {
-    let mut stream = providers()
+    listen_by(&providers(), endpoint).await
+}
+
+async fn listen_by(providers: &Providers, endpoint: &Endpoint) -> Told {
+    let mut stream = providers
         .chat(endpoint.clone())
         .stream(question("hello"))
         .await;

@@ -11,6 +11,7 @@ fn tool_call(id: &str, name: &str, arguments: &str) -> ToolCallRequest {
         id: id.to_owned(),
         name: name.to_owned(),
         arguments: arguments.to_owned(),
+        ..ToolCallRequest::default()
     }
 }
 

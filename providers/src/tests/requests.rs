@@ -16,11 +16,12 @@ fn conversation() -> ChatRequest {
         id: id.to_owned(),
         name: "look".to_owned(),
         arguments: arguments.to_owned(),
+        thought_signature: None,
     };
     let thought = |text: &str, signature: Option<&str>| Reasoning {
         text: text.to_owned(),
         signature: signature.map(str::to_owned),
-        redacted: None,
+        ..Reasoning::default()
     };
     let result = |id: &str, content: &str, is_error| ChatMessage::ToolResult {
         call_id: id.to_owned(),
@@ -232,6 +233,224 @@ async fn anthropic_chat() {
     assert_eq!(
         asked_last.body["messages"][4]["content"][2],
         json!({"type": "text", "text": "And now?"})
+    );
+}
+
+#[tokio::test]
+async fn azure_chat() {
+    for (base, line) in [
+        (
+            "/",
+            "POST /openai/deployments/m-1/chat/completions?api-version=2025-04-01-preview",
+        ),
+        (
+            "/openai/",
+            "POST /openai/deployments/m-1/chat/completions?api-version=2025-04-01-preview",
+        ),
+        (
+            "/?api-version=2024-10-21",
+            "POST /openai/deployments/m-1/chat/completions?api-version=2024-10-21",
+        ),
+        ("/openai/v1/", "POST /openai/v1/chat/completions"),
+        (
+            "/openai/v1?api-version=preview",
+            "POST /openai/v1/chat/completions?api-version=preview",
+        ),
+    ] {
+        let asked = asked(Provider::AzureOpenAi, conversation(), |endpoint| {
+            let url = endpoint.base_url.as_ref().expect("a URL");
+            endpoint.base_url = Some(url.join(base).expect("a URL"));
+        })
+        .await;
+        assert_eq!(asked.line, line);
+        assert_eq!(asked.body, openai_body("max_completion_tokens", false));
+        assert!(asked.head.contains("\r\napi-key: sk-verysecret\r\n"));
+        assert!(!asked.head.contains("authorization"));
+    }
+}
+
+#[tokio::test]
+async fn azure_is_checked_by_a_token() {
+    let json = "Content-Type: application/json\r\n";
+    let missing = r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}"#;
+    let thinks = r#"{"error":{"message":"Could not finish the message because max_tokens or model output limit was reached."}}"#;
+    let first = r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}]}"#;
+    let text = r#"{"choices":[{"index":0,"delta":{"content":"H"}}]}"#;
+    let server = Server::start(vec![
+        events(&[first, text]),
+        reply(400, json, thinks),
+        reply(404, json, missing),
+    ]);
+    let endpoint = endpoint(Provider::AzureOpenAi, &server);
+    assert!(providers().check(&endpoint).await.is_ok());
+    assert!(providers().check(&endpoint).await.is_ok());
+    let error = providers()
+        .check(&endpoint)
+        .await
+        .expect_err("no deployment");
+    assert_eq!(
+        (error.kind, error.status),
+        (ModelErrorKind::Refused, Some(404))
+    );
+    let none = providers().first_chat_model(&endpoint).await;
+    assert_eq!(none, Ok(None));
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn gemini_chat() {
+    let mut request = conversation();
+    if let ChatMessage::Assistant {
+        reasoning,
+        tool_calls,
+        ..
+    } = &mut request.messages[3]
+    {
+        let signed = |text: &str, signature: &str| Reasoning {
+            text: text.to_owned(),
+            thought_signature: Some(signature.to_owned()),
+            ..Reasoning::default()
+        };
+        reasoning.extend([signed("hm", "t1"), signed("", "t2")]);
+        tool_calls[0].thought_signature = Some("t3".to_owned());
+        tool_calls[1].id = "call_0123456789abcdef0123_1".to_owned();
+    }
+    if let ChatMessage::ToolResult { call_id, .. } = &mut request.messages[5] {
+        "call_0123456789abcdef0123_1".clone_into(call_id);
+    }
+    request.messages.push(ChatMessage::Assistant {
+        text: "So".to_owned(),
+        reasoning: vec![],
+        tool_calls: vec![ToolCallRequest {
+            id: "toolu_1".to_owned(),
+            name: "find".to_owned(),
+            arguments: "{}".to_owned(),
+            thought_signature: None,
+        }],
+    });
+    let sent = asked(Provider::Gemini, request.clone(), |endpoint| {
+        endpoint.thinks = true;
+        "gemini-3-pro".clone_into(&mut endpoint.model_name);
+    })
+    .await;
+    assert_eq!(
+        sent.line,
+        "POST /v1/models/gemini-3-pro:streamGenerateContent?alt=sse"
+    );
+    assert!(sent.head.contains("\r\nx-goog-api-key: sk-verysecret\r\n"));
+    let expected = json!({
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "One"}]},
+            {"role": "model", "parts": [{"text": "1"}]},
+            {"role": "user", "parts": [{"text": "Two"}]},
+            {"role": "model", "parts": [
+                {"text": "hm", "thought": true, "thoughtSignature": "t1"},
+                {"text": "", "thoughtSignature": "t2"},
+                {"functionCall": {"id": "a.1", "name": "look", "args": {"q": 1}}, "thoughtSignature": "t3"},
+                {"functionCall": {"name": "look", "args": {"not_an_object": "{oops"}}},
+            ]},
+            {"role": "user", "parts": [
+                {"functionResponse": {"id": "a.1", "name": "look", "response": {"output": "found"}}},
+                {"functionResponse": {"name": "look", "response": {"error": ""}}},
+            ]},
+            // made by another model, which has no signature
+            {"role": "model", "parts": [
+                {"text": "So"},
+                {"functionCall": {"id": "toolu_1", "name": "find", "args": {}}, "thoughtSignature": "skip_thought_signature_validator"},
+            ]},
+        ],
+        "tools": [{"functionDeclarations": [
+            {"name": "look", "description": "Looks.", "parametersJsonSchema": {"type": "object", "properties": {}}},
+            {"name": "find", "parametersJsonSchema": {"type": "object", "properties": {"q": {"type": "string"}}}},
+        ]}],
+        "generationConfig": {"temperature": 1.5, "maxOutputTokens": 77, "thinkingConfig": {"includeThoughts": true}},
+    });
+    assert_eq!(sent.body, expected);
+
+    // another question later, nothing of it is signed any more; and the name may bring its folder
+    request.messages.push(ChatMessage::User {
+        text: "Three".to_owned(),
+    });
+    request.tools.clear();
+    let later = asked(Provider::Gemini, request, |endpoint| {
+        "tunedModels/a b".clone_into(&mut endpoint.model_name);
+        let url = endpoint.base_url.as_mut().expect("a URL");
+        url.set_path("/");
+    })
+    .await;
+    assert_eq!(
+        later.line,
+        "POST /v1beta/tunedModels/a%20b:streamGenerateContent?alt=sse"
+    );
+    assert!(!later.body.to_string().contains("ignature"));
+    assert_eq!(later.body.get("tools"), None);
+
+    let little = asked(Provider::Gemini, super::question("hello"), |endpoint| {
+        let url = endpoint.base_url.as_mut().expect("a URL");
+        url.set_path("/v1/publishers/google");
+    })
+    .await;
+    assert_eq!(
+        little.line,
+        "POST /v1/publishers/google/models/m-1:streamGenerateContent?alt=sse"
+    );
+    assert_eq!(
+        little.body,
+        json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]})
+    );
+}
+
+#[tokio::test]
+async fn ollama_chat() {
+    let sent = asked(Provider::Ollama, conversation(), |endpoint| {
+        endpoint.thinks = true;
+        endpoint.context_window = Some(16_384);
+        endpoint.api_key = None;
+        let url = endpoint.base_url.as_mut().expect("a URL");
+        url.set_path("/");
+    })
+    .await;
+    assert_eq!(sent.line, "POST /api/chat");
+    assert!(sent.head.contains("\r\naccept: application/x-ndjson\r\n"));
+    assert!(!sent.head.contains("authorization"));
+    let call = |id: &str, arguments: Value| json!({"id": id, "function": {"name": "look", "arguments": arguments}});
+    let expected = json!({
+        "model": "m-1",
+        "stream": true,
+        "truncate": false,
+        "shift": false,
+        "think": true,
+        "options": {"temperature": 1.5, "num_predict": 77, "num_ctx": 16384},
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "One"},
+            {"role": "assistant", "content": "1"},
+            {"role": "user", "content": "Two"},
+            {"role": "assistant", "content": "", "thinking": "plain", "tool_calls": [
+                call("a.1", json!({"q": 1})), call("b", json!({"not_an_object": "{oops"})),
+            ]},
+            {"role": "tool", "tool_name": "look", "tool_call_id": "a.1", "content": "found"},
+            {"role": "tool", "tool_name": "look", "tool_call_id": "b", "content": ""},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object", "properties": {}}}},
+            {"type": "function", "function": {"name": "find", "description": "", "parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}},
+        ],
+    });
+    assert_eq!(sent.body, expected);
+    let little = asked(Provider::Ollama, super::question("hello"), |endpoint| {
+        let url = endpoint.base_url.as_mut().expect("a URL");
+        url.set_path("/behind/api/");
+    })
+    .await;
+    assert_eq!(little.line, "POST /behind/api/chat");
+    assert_eq!(
+        little.body,
+        json!({
+            "model": "m-1", "stream": true, "truncate": false, "shift": false,
+            "messages": [{"role": "user", "content": "hello"}],
+        })
     );
 }
 

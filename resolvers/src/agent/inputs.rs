@@ -35,6 +35,10 @@ pub struct CreateAgentInput {
     max_steps: Option<i32>,
     /// Who sees it. Left out: TENANT.
     visibility: Option<Visibility>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 impl CreateAgentInput {
@@ -87,6 +91,10 @@ pub struct UpdateAgentInput {
     visibility: MaybeUndefined<Visibility>,
     /// Whether new runs may use it; at once.
     is_enabled: MaybeUndefined<bool>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 impl UpdateAgentInput {
@@ -121,6 +129,10 @@ pub struct DeleteAgentInput {
     /// Delete it although others refer to it. Conversations never stand in the way.
     #[graphql(default)]
     pub(super) force: bool,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// An agent to publish.
@@ -132,6 +144,10 @@ pub struct PublishAgentInput {
     name: Option<String>,
     /// What changed and why, 10,000 characters at most.
     notes: Option<String>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 impl PublishAgentInput {
@@ -179,4 +195,17 @@ impl AgentFilter {
             is_enabled: self.is_enabled,
         }))
     }
+}
+
+/// A version of an agent to go back to.
+#[derive(InputObject)]
+pub struct RestoreAgentVersionInput {
+    /// Which agent.
+    pub id: ID,
+    /// The number of the version.
+    pub number: i32,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }

@@ -3,7 +3,10 @@ use entities::{AgentId, CommandError};
 use loaders::agents::{AgentOf, VersionOf};
 
 use super::{
-    inputs::{CreateAgentInput, DeleteAgentInput, PublishAgentInput, UpdateAgentInput},
+    inputs::{
+        CreateAgentInput, DeleteAgentInput, PublishAgentInput, RestoreAgentVersionInput,
+        UpdateAgentInput,
+    },
     objects::{Agent, AgentVersion},
 };
 use crate::{
@@ -62,7 +65,7 @@ impl AgentMutation {
     ) -> Result<AgentPayload> {
         let scope = ctx.scope()?;
         let made = match input.read() {
-            Ok(new) => ctx.engine().create_agent(&scope, new).await,
+            Ok(new) => ctx.commands().create_agent(&scope, new).await,
             Err(error) => Err(error),
         };
         payload(ctx, made).await
@@ -77,7 +80,7 @@ impl AgentMutation {
     ) -> Result<AgentPayload> {
         let scope = ctx.scope()?;
         let changed = match (input.id.named::<AgentId>(&["input", "id"]), input.read()) {
-            (Ok(id), Ok(change)) => ctx.engine().update_agent(&scope, id, change).await,
+            (Ok(id), Ok(change)) => ctx.commands().update_agent(&scope, id, change).await,
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         payload(ctx, changed).await
@@ -91,10 +94,30 @@ impl AgentMutation {
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<AgentId>(&["input", "id"]) {
-            Ok(id) => ctx.engine().delete_agent(&scope, id).await,
+            Ok(id) => ctx.commands().delete_agent(&scope, id).await,
             Err(error) => Err(error),
         };
         Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
+    }
+
+    /// Make the draft equal to a version of the agent; what runs is still its newest version. It takes AGENTS_EDIT, and EDIT of the
+    /// agent.
+    async fn restore_agent_version(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which version of which agent.")] input: RestoreAgentVersionInput,
+    ) -> Result<AgentPayload> {
+        let scope = ctx.scope()?;
+        let restored = match input.id.named::<AgentId>(&["input", "id"]) {
+            Ok(id) => {
+                let commands = ctx.commands();
+                commands
+                    .restore_agent_version(&scope, id, input.number)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        payload(ctx, restored).await
     }
 
     /// Freeze the draft as the next version, which new runs take from then on. A draft without a change publishes nothing. It
@@ -106,7 +129,7 @@ impl AgentMutation {
     ) -> Result<PublishAgentPayload> {
         let scope = ctx.scope()?;
         let published = match input.read() {
-            Ok((id, called)) => ctx.engine().publish_agent(&scope, id, called).await,
+            Ok((id, called)) => ctx.commands().publish_agent(&scope, id, called).await,
             Err(error) => Err(error),
         };
         Ok(match ctx.settle(published)? {

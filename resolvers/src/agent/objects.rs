@@ -3,13 +3,16 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result, plain};
 use entities::{CommandError, Permission, UserId, agent_version};
 use loaders::{
-    agents::{SeenAgent, SeenVersion, VersionsOf},
+    agents::{NumberedVersionOf, SeenAgent, SeenVersion, VersionsOf},
     identity::MemberOf,
     listing::Listing,
     runs::NewestRunOf,
 };
 
-use super::spec::Spec;
+use super::{
+    problem::{self, AgentProblem},
+    spec::Spec,
+};
 use crate::{
     asking::ContextExt,
     connection::{Connection, Paging},
@@ -17,8 +20,9 @@ use crate::{
     identity::User,
     model::Model,
     run::Run,
-    scalars::{Cursor, DateTime},
+    scalars::{Cursor, DateTime, Json},
     sharing::{Access, Visibility},
+    usage::{self, UsageSummary},
 };
 
 /// Name of the list in its cursors.
@@ -126,6 +130,11 @@ impl Agent {
         self.0.agent.is_enabled
     }
 
+    /// Why it cannot run as configured; empty when it can.
+    async fn problems(&self, ctx: &Context<'_>) -> Result<Vec<AgentProblem>> {
+        problem::problems(ctx, self.0.version.model_id).await
+    }
+
     /// What the next version will be; null for those who may not change it.
     async fn draft(&self, ctx: &Context<'_>) -> Result<Option<AgentDraft>> {
         let may =
@@ -189,6 +198,28 @@ impl Agent {
             let reader = reader.clone();
             async move { reader.count_versions(id).await }
         })))
+    }
+
+    /// Runs, tokens, cost and latency of this agent, everybody's together; null for those who may neither read the tenant's usage nor
+    /// manage the agent.
+    async fn usage(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "From this hour on; left out: 30 days before `until`.")] since: Option<
+            DateTime,
+        >,
+        #[graphql(desc = "Hours that begin before this time; left out: now.")] until: Option<
+            DateTime,
+        >,
+    ) -> Result<Option<UsageSummary>> {
+        let may = self.0.access >= entities::Access::Manage
+            || ctx.scope()?.may(Permission::UsageRead);
+        if !may {
+            return Ok(None);
+        }
+        usage::between(ctx, self.0.agent.id.0, since, until)
+            .await
+            .map(Some)
     }
 
     /// The viewer's conversations in which it answers, most recently active first.
@@ -355,6 +386,25 @@ impl AgentVersion {
     /// When it was published.
     async fn published_at(&self) -> DateTime {
         self.row.published_at.into()
+    }
+
+    /// What changed against another version of the same agent, as a JSON Patch (RFC 6902) of the specification: `instructions`,
+    /// `greeting`, `starters`, `modelId`, `temperature`, `maxOutputTokens`, `maxSteps`. Null where there is no such version, and
+    /// for those who may only use the agent.
+    async fn diff(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The number of the version to start from.")] against: i32,
+    ) -> Result<Option<Json>> {
+        if self.access < entities::Access::Read {
+            return Ok(None);
+        }
+        let key = NumberedVersionOf {
+            agent: self.row.agent_id,
+            number: against,
+        };
+        let from = ctx.reader().load(key).await?;
+        Ok(from.map(|from| Json(engine::agents::diff(&from, &self.row))))
     }
 
     /// What the agent is told before each conversation. Null for those who may only use it.

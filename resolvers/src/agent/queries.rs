@@ -1,6 +1,6 @@
 use async_graphql::{Context, Enum, ID, Object, Result};
 use chrono::Utc;
-use entities::{AgentId, Refusal};
+use entities::AgentId;
 use loaders::agents::{AgentOf, AgentOrder as Order};
 use uuid::Uuid;
 
@@ -19,13 +19,14 @@ pub enum AgentOrder {
     Name,
     /// The one that changed last comes first.
     RecentlyUpdated,
-    /// The one with the most runs comes first. Not served yet.
+    /// The one with the most runs comes first; runs count within two seconds of their end.
     MostUsed,
 }
 
 /// Names of the list in its cursors, one for each order.
 const BY_NAME: &str = "agents.name";
 const RECENTLY_UPDATED: &str = "agents.recentlyUpdated";
+const MOST_USED: &str = "agents.mostUsed";
 
 /// Finding agents.
 #[derive(Default)]
@@ -81,9 +82,7 @@ impl AgentQuery {
                 paging.read::<(chrono::DateTime<Utc>, Uuid)>(ctx, RECENTLY_UPDATED)?,
             ),
             AgentOrder::MostUsed => {
-                return Err(
-                    Refusal::invalid(&["orderBy"], "orderBy MOST_USED is not served yet").into(),
-                );
+                (Order::MostUsed, paging.read::<(i64, Uuid)>(ctx, MOST_USED)?)
             }
         };
         let Some(filter) = filter.unwrap_or_default().read()? else {
@@ -101,6 +100,12 @@ impl AgentQuery {
                 RECENTLY_UPDATED,
                 rows,
                 |seen| (seen.agent.updated_at, seen.agent.id.0),
+                Agent,
+            ),
+            Order::MostUsed => Connection::new(
+                MOST_USED,
+                rows,
+                |seen| (seen.agent.uses, seen.agent.id.0),
                 Agent,
             ),
         };

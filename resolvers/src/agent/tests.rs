@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adapters::{
-    clock::{ManualClock, SharedClock},
+    clock::{Clock, ManualClock, SharedClock},
     outbound::{Outbound, OutboundConfig},
     sealing::{Keyring, Secret},
     tasks::Tasks,
@@ -12,10 +12,11 @@ use async_graphql::{
     EmptySubscription, MergedObject, Request, Schema, finish, parser::parse_query, tree,
 };
 use auth::{AuthConfig, Authority, RequestContext, SetUp};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use engine::{Engine, EngineOptions};
 use entities::{
-    Db, Permissions, Principal, Role, Scope, SessionId, SystemScope, UserId, db::Location,
+    Db, ModelId, Permissions, Principal, Role, Scope, SessionId, SystemScope, UserId, db::Location,
+    llm_model, model_minute, query::*,
 };
 use events::{Log, LogOptions};
 use loaders::{Reader, quiesce::quiesce};
@@ -559,5 +560,54 @@ async fn agents_are_listed_page_by_page() {
     assert_eq!(
         (names(&nothing), &nothing["agents"]["totalCount"]),
         (vec![], &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn a_models_health_is_of_its_row_and_of_its_calls() {
+    const SYSTEM: SystemScope = SystemScope::of("tests");
+    let house = House::new().await;
+    let mut ids = Vec::new();
+    for name in ["busy", "open", "quiet"] {
+        let input = json!({ "slug": name, "kind": "CHAT", "provider": "OPENAI", "modelName": name });
+        let made = house.owner(CREATE_MODEL, json!({ "input": input })).await;
+        ids.push(made["createModel"]["model"]["id"].clone());
+    }
+    let id = |at: usize| -> ModelId { ids[at].as_str().unwrap().parse().unwrap() };
+    let now = house.clock.now();
+    let minute = |ago: i64, calls, failed| model_minute::Model {
+        tenant_id: house.owner.tenant(),
+        model_id: id(0),
+        minute: now - TimeDelta::minutes(ago),
+        calls,
+        failed,
+    };
+    // An hour ago is another hour.
+    let minutes = vec![minute(0, 5, 1), minute(50, 3, 1), minute(70, 100, 0)];
+    let db = house.db.system(SYSTEM);
+    model_minute::Entity::add_all(db, minutes).await.unwrap();
+    llm_model::Entity::change_anywhere(SYSTEM)
+        .filter(llm_model::Column::Id.eq(id(1)))
+        .set(llm_model::ActiveModel {
+            breaker_until: Set(Some(now)),
+            ..Default::default()
+        })
+        .exec(db)
+        .await
+        .unwrap();
+    let read =
+        "{ models { nodes { name health { status errorRate checkedAt latencyMs message } } } }";
+    let seen = house.owner(read, json!({})).await;
+    let health = |name: &str, status: &str, rate: Option<f64>, message: Option<&str>| {
+        json!({ "name": name, "health": { "status": status, "errorRate": rate, "checkedAt": null, "latencyMs": null, "message": message } })
+    };
+    let left_alone = "too many of its calls failed, so it is not called for a moment";
+    assert_eq!(
+        seen["models"]["nodes"],
+        json!([
+            health("busy", "DEGRADED", Some(0.25), None),
+            health("open", "UNHEALTHY", None, Some(left_alone)),
+            health("quiet", "UNKNOWN", None, None)
+        ])
     );
 }

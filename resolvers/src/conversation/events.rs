@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Interface, Object, Result, plain, plain_abstract};
 use chrono::Utc;
 use engine::event::{
-    Body, ConversationFacts, Event, MessageFacts, RunFacts, StepFacts, ToolCallFacts,
+    Body, CompactionFacts, ConversationFacts, Event, MessageFacts, RunFacts, StepFacts, ToolCallFacts,
 };
 use entities::{ConversationId, MessageId, Part, RunErrorKind, RunId, ToolCallId};
 use events::Delta;
@@ -129,6 +129,16 @@ events! {
         }
     }
 
+    /// A turn was undone: its messages are gone, and what followed them follows what stood before.
+    MessagesRemoved as messages_removed_gql "messages_removed_gql" (messages: Vec<MessageId>)
+    plain { "messageIds" => message_ids }
+    {
+        /// The ids of the messages that are gone.
+        async fn message_ids(&self) -> Vec<ID> {
+            self.messages.iter().copied().map(ID::from).collect()
+        }
+    }
+
     /// A run was asked for.
     RunQueued as run_queued_gql "run_queued_gql" (position: i32, facts: RunFacts)
     plain { "position" => position }
@@ -159,7 +169,7 @@ events! {
         }
     }
 
-    /// A run began to wait for somebody, or waits no more.
+    /// A run began to wait for somebody or waits no more, or another model took the place of one that failed.
     RunUpdated as run_updated_gql "run_updated_gql" (facts: RunFacts)
     plain {}
     {
@@ -217,6 +227,28 @@ events! {
         async fn result(&self) -> RunStep {
             let run = self.origin.run.unwrap_or(RunId(Uuid::nil()));
             RunStep { run, facts: self.facts.clone() }
+        }
+    }
+
+    /// A conversation got too long for its model: a part of it is told to models by a summary from now on. The summary is a message
+    /// of the role SYSTEM, which stands between the latest answer and the question that the run is for.
+    ContextCompacted as context_compacted_gql "context_compacted_gql" (facts: CompactionFacts)
+    plain { "tokensBefore" => tokens_before, "tokensAfter" => tokens_after }
+    {
+        /// What the model would have been told otherwise, in tokens, as estimated.
+        async fn tokens_before(&self) -> i32 {
+            self.facts.tokens_before
+        }
+
+        /// What it is told, in tokens, as estimated.
+        async fn tokens_after(&self) -> i32 {
+            self.facts.tokens_after
+        }
+
+        /// The summary, a message that is new: put it where its parent says. The questions that followed that parent follow the summary now;
+        /// a MessageUpdated tells so of each.
+        async fn message(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
+            Ok(Message::told(ctx, &self.facts.message).await?)
         }
     }
 
@@ -429,12 +461,14 @@ pub enum ConversationEvent {
     MessageCreated(MessageCreated),
     MessageCompleted(MessageCompleted),
     MessageUpdated(MessageUpdated),
+    MessagesRemoved(MessagesRemoved),
     RunQueued(RunQueued),
     RunStarted(RunStarted),
     RunUpdated(RunUpdated),
     StepStarted(StepStarted),
     StepRestarted(StepRestarted),
     StepFinished(StepFinished),
+    ContextCompacted(ContextCompacted),
     TextDelta(TextDelta),
     ReasoningDelta(ReasoningDelta),
     PartAdded(PartAdded),
@@ -448,7 +482,7 @@ pub enum ConversationEvent {
 }
 
 plain_abstract!(ConversationEvent as conversation_event_gql {
-    MessageCreated, MessageCompleted, MessageUpdated, RunQueued, RunStarted, RunUpdated, StepStarted, StepRestarted, StepFinished,
+    MessageCreated, MessageCompleted, MessageUpdated, MessagesRemoved, RunQueued, RunStarted, RunUpdated, StepStarted, StepRestarted, StepFinished, ContextCompacted,
     TextDelta, ReasoningDelta, PartAdded, ToolCallStarted, ToolCallArgumentsDelta, ToolCallFinished, RunCompleted, RunFailed,
     RunCancelled, ConversationUpdated,
 });
@@ -474,6 +508,9 @@ impl From<Event> for ConversationEvent {
                 Self::MessageCompleted(MessageCompleted { origin, facts })
             }
             Body::MessageUpdated(facts) => Self::MessageUpdated(MessageUpdated { origin, facts }),
+            Body::MessagesRemoved(messages) => {
+                Self::MessagesRemoved(MessagesRemoved { origin, messages })
+            }
             Body::RunQueued {
                 position,
                 run: facts,
@@ -505,6 +542,9 @@ impl From<Event> for ConversationEvent {
                 from_part,
             }),
             Body::StepFinished(facts) => Self::StepFinished(StepFinished { origin, facts }),
+            Body::ContextCompacted(facts) => {
+                Self::ContextCompacted(ContextCompacted { origin, facts })
+            }
             Body::TextDelta(delta) => Self::TextDelta(TextDelta { origin, delta }),
             Body::ReasoningDelta(delta) => Self::ReasoningDelta(ReasoningDelta { origin, delta }),
             Body::ArgumentsDelta(delta) => {

@@ -15,4 +15,4 @@ pub use object::Conversation;
 pub(crate) use object::conversation;
 pub(crate) use queries::with_agent;
 pub use queries::{ConversationFilter, ConversationQuery};
-pub use subscriptions::ConversationSubscription;
+pub use subscriptions::{ConversationSubscription, Fed, Handover};

@@ -3,7 +3,7 @@
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use engine::{
     conversations::{CreateConversation, UpdateConversation},
-    send::{self, SendMessage, Sent},
+    send::{SendMessage, Sent},
 };
 use entities::{AgentId, CommandError, ConversationId, MessageId, ModelId, Refusal};
 use loaders::{conversations::ConversationOf, messages::MessageOf, runs::RunOf};
@@ -25,6 +25,10 @@ pub struct CreateConversationInput {
     agent_id: Option<ID>,
     /// Its name; left out, a model writes one.
     title: Option<String>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// What to change of a conversation; what is left out stays.
@@ -38,6 +42,13 @@ pub struct UpdateConversationInput {
     agent_id: MaybeUndefined<ID>,
     /// Whether it is put aside.
     is_archived: MaybeUndefined<bool>,
+    /// Go on from this message's branch: from the latest message below it. Null: from nothing, so that the next message begins
+    /// anew.
+    leaf_id: MaybeUndefined<ID>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// A conversation to delete.
@@ -45,6 +56,10 @@ pub struct UpdateConversationInput {
 pub struct DeleteConversationInput {
     /// Which one.
     id: ID,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// A message to send.
@@ -68,6 +83,10 @@ pub struct SendMessageInput {
     when_busy: WhenBusy,
     /// What the sender calls it: comes back on the message and its events. 200 characters at most.
     client_id: Option<String>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// A conversation that was begun or changed.
@@ -79,12 +98,12 @@ pub struct ConversationPayload {
     errors: Vec<UserError>,
 }
 
-/// A message that was sent, and the run that answers it.
+/// A question, and the run that answers it.
 #[derive(Default, SimpleObject)]
 pub struct SendMessagePayload {
-    /// Where it was sent.
+    /// Where it was asked.
     conversation: Option<Conversation>,
-    /// The message.
+    /// The question: the message that was sent, or the one that is answered again.
     message: Option<Message>,
     /// The run that answers it.
     run: Option<Run>,
@@ -113,6 +132,11 @@ impl UpdateConversationInput {
             }
             MaybeUndefined::Value(is_archived) => Some(is_archived),
         };
+        let leaf = match self.leaf_id {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(id) => Some(Some(id.named::<MessageId>(&["input", "leafId"])?)),
+        };
         let id = self.id.named(&["input", "id"])?;
         Ok((
             id,
@@ -120,6 +144,7 @@ impl UpdateConversationInput {
                 title: self.title.into(),
                 agent,
                 is_archived,
+                leaf,
             },
         ))
     }
@@ -127,16 +152,6 @@ impl UpdateConversationInput {
 
 impl SendMessageInput {
     fn read(self) -> Result<SendMessage, CommandError> {
-        let when_busy = match self.when_busy {
-            WhenBusy::Reject => send::WhenBusy::Reject,
-            WhenBusy::Enqueue => send::WhenBusy::Enqueue,
-            WhenBusy::Interrupt | WhenBusy::Rollback => {
-                let path = &["input", "whenBusy"];
-                return Err(
-                    Refusal::invalid(path, "INTERRUPT and ROLLBACK are not served yet").into(),
-                );
-            }
-        };
         Ok(SendMessage {
             conversation: named(self.conversation_id.as_ref(), &["input", "conversationId"])?,
             agent: named(self.agent_id.as_ref(), &["input", "agentId"])?,
@@ -144,7 +159,7 @@ impl SendMessageInput {
             parent: named::<MessageId>(self.parent_id.as_ref(), &["input", "parentId"])?,
             model: named::<ModelId>(self.model_id.as_ref(), &["input", "modelId"])?,
             use_draft: self.use_draft,
-            when_busy,
+            when_busy: self.when_busy.into(),
             client_id: self.client_id,
         })
     }
@@ -169,22 +184,34 @@ async fn changed(
     })
 }
 
-async fn sent(ctx: &Context<'_>, sent: Sent) -> Result<SendMessagePayload> {
-    let reader = ctx.reader();
-    let (conversation, message, run) = futures_util::future::try_join3(
-        reader.load(ConversationOf(sent.conversation)),
-        reader.load(MessageOf(sent.message)),
-        reader.load(RunOf(sent.run)),
-    )
-    .await?;
-    let cursor = ctx.engine().log().cursor(sent.conversation.0, sent.before);
-    Ok(SendMessagePayload {
-        conversation: conversation.map(Conversation::from),
-        message: message.map(Message::from),
-        run: run.map(Run::from),
-        cursor: Some(Cursor(cursor.encode())),
-        errors: Vec::new(),
-    })
+impl SendMessagePayload {
+    /// What was made of what was asked for, or why nothing was.
+    pub(crate) async fn of(ctx: &Context<'_>, outcome: Result<Sent, CommandError>) -> Result<Self> {
+        let sent = match ctx.settle(outcome)? {
+            Ok(sent) => sent,
+            Err(errors) => {
+                return Ok(Self {
+                    errors,
+                    ..Self::default()
+                });
+            }
+        };
+        let reader = ctx.reader();
+        let (conversation, message, run) = futures_util::future::try_join3(
+            reader.load(ConversationOf(sent.conversation)),
+            reader.load(MessageOf(sent.message)),
+            reader.load(RunOf(sent.run)),
+        )
+        .await?;
+        let cursor = ctx.engine().log().cursor(sent.conversation.0, sent.before);
+        Ok(Self {
+            conversation: conversation.map(Conversation::from),
+            message: message.map(Message::from),
+            run: run.map(Run::from),
+            cursor: Some(Cursor(cursor.encode())),
+            errors: Vec::new(),
+        })
+    }
 }
 
 /// Beginning and changing conversations, and saying something in them.
@@ -206,14 +233,14 @@ impl ConversationMutation {
                     agent,
                     title: input.title,
                 };
-                ctx.engine().create_conversation(&scope, new).await
+                ctx.commands().create_conversation(&scope, new).await
             }
             Err(error) => Err(error),
         };
         changed(ctx, made).await
     }
 
-    /// Change a conversation's title or agent, or put it aside.
+    /// Change a conversation's title, its agent or the branch that it goes on from, or put it aside.
     async fn update_conversation(
         &self,
         ctx: &Context<'_>,
@@ -221,7 +248,7 @@ impl ConversationMutation {
     ) -> Result<ConversationPayload> {
         let scope = ctx.scope()?;
         let updated = match input.read() {
-            Ok((id, update)) => ctx.engine().update_conversation(&scope, id, update).await,
+            Ok((id, update)) => ctx.commands().update_conversation(&scope, id, update).await,
             Err(error) => Err(error),
         };
         changed(ctx, updated).await
@@ -235,7 +262,7 @@ impl ConversationMutation {
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<ConversationId>(&["input", "id"]) {
-            Ok(id) => ctx.engine().delete_conversation(&scope, id).await,
+            Ok(id) => ctx.commands().delete_conversation(&scope, id).await,
             Err(error) => Err(error),
         };
         Ok(DeletePayload::of(
@@ -252,15 +279,9 @@ impl ConversationMutation {
     ) -> Result<SendMessagePayload> {
         let scope = ctx.scope()?;
         let outcome = match input.read() {
-            Ok(message) => ctx.engine().send_message(&scope, message).await,
+            Ok(message) => ctx.commands().send_message(&scope, message).await,
             Err(error) => Err(error),
         };
-        match ctx.settle(outcome)? {
-            Ok(made) => sent(ctx, made).await,
-            Err(errors) => Ok(SendMessagePayload {
-                errors,
-                ..SendMessagePayload::default()
-            }),
-        }
+        SendMessagePayload::of(ctx, outcome).await
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     run::{Run, RunFilter, queries as runs},
     scalars::{Cursor, DateTime},
     sharing::{Access, Visibility},
+    usage::{self, UsageSummary},
 };
 
 /// A conversation with an agent: a tree of messages, and the runs that answer in it.
@@ -250,6 +251,11 @@ impl Conversation {
         };
         let head = head.ok_or_else(|| Refusal::not_found(&[], id))?;
         Ok(Cursor(ctx.engine().log().cursor(id.0, head).encode()))
+    }
+
+    /// Runs, tokens, cost and latency of all that was said in it.
+    async fn usage(&self, ctx: &Context<'_>) -> Result<UsageSummary> {
+        usage::ever(ctx, self.row.id.0).await
     }
 
     /// PRIVATE, unless it is shared.

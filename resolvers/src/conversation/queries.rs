@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_graphql::{Context, ID, InputObject, Object, Result};
 use chrono::Utc;
-use entities::{AgentId, ConversationId, conversation, page::Rows};
+use entities::{
+    AgentId, ConversationId, Refusal, conversation, input, page::Rows, search::terms::Asked,
+};
 use loaders::{
     conversations::{self, ConversationCountWith, ConversationOf, ConversationsWith},
     listing::Listing,
@@ -23,12 +25,18 @@ const RECENTLY_ACTIVE: &str = "conversations.RECENTLY_ACTIVE";
 const NEWEST: &str = "conversations.NEWEST";
 const TITLE: &str = "conversations.TITLE";
 
+/// Characters of what is looked for.
+const QUERY: usize = 200;
+
 type ByTime = (chrono::DateTime<Utc>, Uuid);
 type ByTitle = (i64, String, Uuid);
 
 /// Which conversations; what is left out is no condition.
 #[derive(Default, InputObject)]
 pub struct ConversationFilter {
+    /// Words to find, all of them in the title or all in one message; the last one may be the beginning of a word. 200 characters
+    /// at most. What was just said is found within a second or two.
+    query: Option<String>,
     /// The agent that answers in it.
     agent_id: Option<ID>,
     /// Whether it was put aside.
@@ -39,17 +47,28 @@ pub struct ConversationFilter {
 
 impl ConversationFilter {
     /// As loaders take it; `None`: nothing passes it.
-    fn read(self) -> Option<conversations::ConversationFilter> {
-        let agent = match self.agent_id {
-            Some(id) => Some(id.typed::<AgentId>()?),
+    fn read(self) -> Result<Option<conversations::ConversationFilter>, Refusal> {
+        let query = match &self.query {
+            Some(words) => {
+                input::text(&["filter", "query"], words, QUERY)?;
+                let Some(asked) = Asked::of(words) else {
+                    return Ok(None);
+                };
+                Some(asked)
+            }
             None => None,
         };
+        let agent = match self.agent_id.map(|id| id.typed::<AgentId>()) {
+            Some(None) => return Ok(None),
+            agent => agent.flatten(),
+        };
         let (is_archived, is_busy) = (self.is_archived, self.is_busy);
-        Some(conversations::ConversationFilter {
+        Ok(Some(conversations::ConversationFilter {
             agent,
             is_archived,
             is_busy,
-        })
+            query,
+        }))
     }
 }
 
@@ -160,7 +179,7 @@ impl ConversationQuery {
             ConversationOrder::Newest => paging.read::<ByTime>(ctx, NEWEST)?,
             ConversationOrder::Title => paging.read::<ByTitle>(ctx, TITLE)?,
         };
-        let Some(filter) = filter.unwrap_or_default().read() else {
+        let Some(filter) = filter.unwrap_or_default().read()? else {
             return Ok(Connection::empty());
         };
         let rows = ctx

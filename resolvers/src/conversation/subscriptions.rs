@@ -1,11 +1,19 @@
 //! Following conversations and runs.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_graphql::{
     Context, Error, ErrorExtensions, ID, Result, Subscription, resolver_utils::enum_value,
 };
-use engine::follow::{Events, EventsError};
+use engine::{
+    event::Event,
+    follow::{Events, EventsError},
+};
 use entities::{CommandError, ConversationId, Permission, Refusal, RunId};
-use futures_util::{Stream, stream};
+use futures_util::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
 
 use super::events::ConversationEvent;
 use crate::{
@@ -33,12 +41,58 @@ fn failed(error: EventsError, argument: &str, id: &ID) -> Error {
     }
 }
 
-/// The events as they come. After an error there are none.
-fn told(
-    events: Events,
-    argument: &'static str,
-    id: ID,
-) -> impl Stream<Item = Result<ConversationEvent>> {
+/// Where the events of a subscription are left, for whoever put it into the data of the request to tell them itself. The
+/// subscription is looked at as ever, and ends at once. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Handover(Arc<Mutex<Option<Events>>>);
+
+impl Handover {
+    /// What was left; `None` where the subscription did not begin.
+    #[must_use]
+    pub fn taken(&self) -> Option<Events> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Events that a subscription tells in place of those that it would find, in the data of a request. It asks nobody whether they
+/// may be told: whoever puts it there has.
+pub struct Fed(Mutex<Option<BoxStream<'static, Result<Event, EventsError>>>>);
+
+impl Fed {
+    /// These events.
+    #[must_use]
+    pub fn new(events: BoxStream<'static, Result<Event, EventsError>>) -> Self {
+        Self(Mutex::new(Some(events)))
+    }
+}
+
+type Told = BoxStream<'static, Result<ConversationEvent>>;
+
+/// What is told in place of what there is.
+fn fed(ctx: &Context<'_>, argument: &'static str, id: &ID) -> Option<Told> {
+    let fed: &Fed = ctx.data_opt()?;
+    let events = fed
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
+    let id = id.clone();
+    Some(
+        events
+            .map(move |event| match event {
+                Ok(event) => Ok(event.into()),
+                Err(error) => Err(failed(error, argument, &id)),
+            })
+            .boxed(),
+    )
+}
+
+/// The events as they come, unless somebody else tells them. After an error there are none.
+fn told(ctx: &Context<'_>, events: Events, argument: &'static str, id: ID) -> Told {
+    if let Some(handover) = ctx.data_opt::<Handover>() {
+        *handover.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+        return stream::empty().boxed();
+    }
     stream::unfold(Some(events), move |events| {
         let id = id.clone();
         async move {
@@ -50,6 +104,7 @@ fn told(
             }
         }
     })
+    .boxed()
 }
 
 /// Following conversations and runs.
@@ -71,6 +126,9 @@ impl ConversationSubscription {
         after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<ConversationEvent>> + use<>> {
         const ID: &str = "conversationId";
+        if let Some(told) = fed(ctx, ID, &conversation_id) {
+            return Ok(told);
+        }
         let scope = ctx.scope()?;
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
         let events = match conversation_id.typed::<ConversationId>() {
@@ -78,7 +136,7 @@ impl ConversationSubscription {
             None => Err(EventsError::NotFound),
         };
         let events = events.map_err(|error| failed(error, ID, &conversation_id))?;
-        Ok(told(events, ID, conversation_id))
+        Ok(told(ctx, events, ID, conversation_id))
     }
 
     /// The events of one run, up to its last one: from its beginning, or with `after` what came later than that.
@@ -89,6 +147,9 @@ impl ConversationSubscription {
         #[graphql(desc = "A cursor of the run's conversation.")] after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<ConversationEvent>> + use<>> {
         const ID: &str = "runId";
+        if let Some(told) = fed(ctx, ID, &run_id) {
+            return Ok(told);
+        }
         let scope = ctx.scope()?;
         let after = after.as_ref().map(|cursor| cursor.0.as_str());
         let events = match run_id.typed::<RunId>() {
@@ -96,6 +157,6 @@ impl ConversationSubscription {
             None => Err(EventsError::NotFound),
         };
         let events = events.map_err(|error| failed(error, ID, &run_id))?;
-        Ok(told(events, ID, run_id))
+        Ok(told(ctx, events, ID, run_id))
     }
 }

@@ -1,10 +1,10 @@
 //! Setting up, signing in, and API keys.
 
-use std::sync::Arc;
 
 use adapters::sealing::Secret;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use auth::{NewApiKey, SetUp, SignIn, SignedIn};
+use loaders::identity::ApiKeyOf;
 use entities::{ApiKeyId, CommandError};
 
 use super::{
@@ -55,6 +55,10 @@ pub struct CreateApiKeyInput {
     permissions: Option<Vec<Permission>>,
     /// When it runs out; left out: not by itself.
     expires_at: Option<DateTime>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// An API key to end.
@@ -62,6 +66,10 @@ pub struct CreateApiKeyInput {
 pub struct RevokeApiKeyInput {
     /// Which one.
     id: ID,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// A session that began, and the tokens for it.
@@ -115,7 +123,10 @@ impl DeletePayload {
     }
 }
 
-fn signed_in(ctx: &Context<'_>, outcome: Result<SignedIn, CommandError>) -> Result<SignInPayload> {
+pub(super) fn signed_in(
+    ctx: &Context<'_>,
+    outcome: Result<SignedIn, CommandError>,
+) -> Result<SignInPayload> {
     Ok(match ctx.settle(outcome)? {
         Ok(signed_in) => {
             ctx.become_signed_in(&signed_in);
@@ -201,11 +212,12 @@ impl IdentityMutation {
                 .map(|some| some.into_iter().map(entities::Permission::from).collect()),
             expires_at: input.expires_at.map(|at| at.0),
         };
-        let made = ctx.authority().create_api_key(&scope, new).await;
+        let authority = ctx.authority().once(ctx.once());
+        let made = authority.create_api_key(&scope, new).await;
         Ok(match ctx.settle(made)? {
-            Ok((row, secret)) => CreateApiKeyPayload {
-                api_key: Some(ApiKey(Arc::new(row))),
-                secret: Some(secret.expose().to_owned()),
+            Ok(made) => CreateApiKeyPayload {
+                api_key: ctx.reader().load(ApiKeyOf(made.id)).await?.map(ApiKey),
+                secret: made.secret.map(|secret| secret.expose().to_owned()),
                 errors: Vec::new(),
             },
             Err(errors) => CreateApiKeyPayload {
@@ -223,7 +235,10 @@ impl IdentityMutation {
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let revoked = match input.id.named::<ApiKeyId>(&["input", "id"]) {
-            Ok(id) => ctx.authority().revoke_api_key(&scope, id).await,
+            Ok(id) => {
+                let authority = ctx.authority().once(ctx.once());
+                authority.revoke_api_key(&scope, id).await
+            }
             Err(error) => Err(error),
         };
         Ok(DeletePayload::of(input.id, ctx.settle(revoked)?))

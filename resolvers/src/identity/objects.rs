@@ -7,7 +7,11 @@ use entities::{api_key, tenant};
 use loaders::identity::{Belonging, Member, MemberOf};
 
 use super::enums::{ApiKeyKind, ApiKeyStatus, Permission, Role, UserKind};
-use crate::{asking::ContextExt, scalars::DateTime};
+use crate::{
+    asking::ContextExt,
+    scalars::DateTime,
+    usage::{self, UsageSummary},
+};
 
 /// A user as this tenant sees it.
 #[derive(Clone)]
@@ -118,6 +122,25 @@ impl Tenant {
     /// Name shown to people.
     async fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Runs, tokens, cost and latency of the whole tenant; null for those who may not read them, and of a tenant that is not the
+    /// one asked in.
+    async fn usage(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "From this hour on; left out: 30 days before `until`.")] since: Option<
+            DateTime,
+        >,
+        #[graphql(desc = "Hours that begin before this time; left out: now.")] until: Option<
+            DateTime,
+        >,
+    ) -> Result<Option<UsageSummary>> {
+        let scope = ctx.scope()?;
+        if scope.tenant() != self.0.id || !scope.may(entities::Permission::UsageRead) {
+            return Ok(None);
+        }
+        usage::between(ctx, self.0.id.0, since, until).await.map(Some)
     }
 
     /// When it was made.

@@ -10,8 +10,10 @@ use loaders::identity::{Member, TenantOf};
 use uuid::Uuid;
 
 use super::{
+    allowance::RateLimit,
     enums::{CredentialKind, Permission, Role},
     objects::{ApiKey, Membership, Tenant, User},
+    sessions::Session,
 };
 use crate::{
     asking::{ContextExt, GivenId},
@@ -21,6 +23,8 @@ use crate::{
 
 /// Name of the list in its cursors.
 const API_KEYS: &str = "viewer.apiKeys";
+/// The most sessions that are listed.
+const SESSIONS: u64 = 100;
 
 /// Whoever asks: a user, in a tenant, by a credential.
 pub struct Viewer(pub Identity);
@@ -67,6 +71,29 @@ impl Viewer {
         Ok(found
             .into_iter()
             .map(|found| Membership(Arc::new(found)))
+            .collect())
+    }
+
+    /// Cost units that this credential has left, and how fast they come back.
+    async fn rate_limit(&self, ctx: &Context<'_>) -> RateLimit {
+        (ctx.allowances().0)(&self.0)
+    }
+
+    /// Where the log of changes in the tenant stands: read lists with it, then subscribe to `changes` after it, and nothing is
+    /// missed.
+    async fn cursor(&self, ctx: &Context<'_>) -> Result<Cursor> {
+        let tenant = ctx.scope()?.tenant();
+        let head = ctx.reader().head_of_changes().await?;
+        Ok(Cursor(ctx.engine().log().cursor(tenant.0, head).encode()))
+    }
+
+    /// The user's sessions that can be used, in whichever tenant they are, most recently seen first: the last hundred at most.
+    async fn sessions(&self, ctx: &Context<'_>) -> Result<Vec<Session>> {
+        let now = ctx.clock().now();
+        let found = ctx.reader().sessions_of_asker(now, SESSIONS).await?;
+        Ok(found
+            .into_iter()
+            .map(|row| Session(Arc::new(row)))
             .collect())
     }
 

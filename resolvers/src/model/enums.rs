@@ -31,12 +31,13 @@ pub enum ModelProvider {
     OpenAiCompatible,
     /// Anthropic.
     Anthropic,
-    /// Google's Gemini. Not served yet.
+    /// Google's Gemini.
     Gemini,
-    /// OpenAI's models at Azure. Not served yet.
+    /// OpenAI's models at Azure. It needs a `baseUrl`: the resource's, with the version of its API as `?api-version=` where another
+    /// than the usual is wanted, or one that ends in `/openai/v1`. `modelName` is the deployment's.
     #[graphql(name = "AZURE_OPENAI")]
     AzureOpenAi,
-    /// Ollama by its own protocol. Not served yet; it also answers as OPENAI_COMPATIBLE.
+    /// Ollama by its own protocol. It needs a `baseUrl`. `contextWindow` is what it is asked to keep for a conversation.
     Ollama,
     /// This server itself, without a network or a key: its model `extractive` answers by quoting.
     Builtin,
@@ -51,9 +52,9 @@ pub enum ModelHealthStatus {
     Unknown,
     /// It answers.
     Healthy,
-    /// It answers, and more calls fail than should.
+    /// It answers, and more than a tenth of its calls in the last hour failed.
     Degraded,
-    /// It did not answer when it was last asked.
+    /// It did not answer when it was last asked, or failed so often that it is left alone for a moment.
     Unhealthy,
 }
 json_enum!(ModelHealthStatus);

@@ -111,7 +111,8 @@ pub struct CreateModelInput {
     provider: ModelProvider,
     /// The provider's name for it.
     model_name: String,
-    /// Where it is called: http or https, without a query. OPENAI_COMPATIBLE needs one; for the others, left out: the provider's own.
+    /// Where it is called: http or https, without a query. OPENAI_COMPATIBLE, AZURE_OPENAI and OLLAMA need one; for the others, left
+    /// out: the provider's own.
     base_url: Option<String>,
     /// The provider's key. It is sealed, sent to this address alone, and never shown.
     api_key: Option<String>,
@@ -141,6 +142,10 @@ pub struct CreateModelInput {
     is_default: Option<bool>,
     /// Who sees it. Left out: TENANT.
     visibility: Option<Visibility>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 impl CreateModelInput {
@@ -215,6 +220,10 @@ pub struct UpdateModelInput {
     is_default: MaybeUndefined<bool>,
     /// Who sees it.
     visibility: MaybeUndefined<Visibility>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 impl UpdateModelInput {
@@ -255,6 +264,10 @@ pub struct DeleteModelInput {
     /// all of them. Without, they are told as InUse.
     #[graphql(default)]
     pub(super) force: bool,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// A model to check.
@@ -262,6 +275,10 @@ pub struct DeleteModelInput {
 pub struct CheckModelInput {
     /// Which one.
     pub(super) id: ID,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
 }
 
 /// Which models to list; several conditions are all required.

@@ -16,3 +16,4 @@ pub use objects::{Model, ModelHealth, ModelPricing};
 pub use queries::ModelQuery;
 
 pub(crate) use inputs::{Nulls, cleared, filter_text, one_of};
+pub(crate) use objects::own_tenant;

@@ -51,7 +51,7 @@ impl ModelMutation {
     ) -> Result<ModelPayload> {
         let scope = ctx.scope()?;
         let made = match input.read() {
-            Ok(new) => ctx.engine().create_model(&scope, new).await,
+            Ok(new) => ctx.commands().create_model(&scope, new).await,
             Err(error) => Err(error),
         };
         payload(ctx, made).await
@@ -65,7 +65,7 @@ impl ModelMutation {
     ) -> Result<ModelPayload> {
         let scope = ctx.scope()?;
         let changed = match (input.id.named::<ModelId>(&["input", "id"]), input.read()) {
-            (Ok(id), Ok(change)) => ctx.engine().update_model(&scope, id, change).await,
+            (Ok(id), Ok(change)) => ctx.commands().update_model(&scope, id, change).await,
             (Err(error), _) | (_, Err(error)) => Err(error),
         };
         payload(ctx, changed).await
@@ -79,7 +79,7 @@ impl ModelMutation {
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<ModelId>(&["input", "id"]) {
-            Ok(id) => ctx.engine().delete_model(&scope, id, input.force).await,
+            Ok(id) => ctx.commands().delete_model(&scope, id, input.force).await,
             Err(error) => Err(error),
         };
         Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
@@ -94,7 +94,7 @@ impl ModelMutation {
     ) -> Result<ModelPayload> {
         let scope = ctx.scope()?;
         let checked = match input.id.named::<ModelId>(&["input", "id"]) {
-            Ok(id) => ctx.engine().check_model(&scope, id).await,
+            Ok(id) => ctx.commands().check_model(&scope, id).await,
             Err(error) => Err(error),
         };
         payload(ctx, checked).await

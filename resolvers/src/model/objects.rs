@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, Result, SimpleObject, plain};
+use chrono::{DurationRound, TimeDelta};
+use engine::models::status;
 use entities::{CommandError, Permission, tenant};
 use loaders::{
     identity::TenantOf,
-    models::{FallbacksOf, SeenModel},
+    models::{FallbacksOf, SeenModel, TallyOf},
 };
 
 use super::enums::{ModelHealthStatus, ModelKind, ModelProvider};
@@ -16,6 +18,8 @@ use crate::{
 
 /// Shown to those who may not see a provider's own words.
 const UNHEALTHY: &str = "the model does not answer at the moment";
+/// Shown while its breaker is open.
+const LEFT_ALONE: &str = "too many of its calls failed, so it is not called for a moment";
 
 /// A model at a provider: what agents speak through.
 #[derive(Clone)]
@@ -163,22 +167,32 @@ impl Model {
             .collect())
     }
 
-    /// How it did when it was last called.
+    /// How it does: by its last check, by its calls of the last hour, and by whether it failed so often that it is left alone for a
+    /// moment.
     async fn health(&self, ctx: &Context<'_>) -> Result<ModelHealth> {
         let row = &self.0.row;
+        // The same time for all models of a request, so that they are read at once.
+        let now = ctx.clock().now();
+        let minute = now.duration_trunc(TimeDelta::minutes(1)).unwrap_or(now);
+        let since = minute - TimeDelta::hours(1);
+        let tally = ctx.reader().load(TallyOf(row.id, since)).await?;
         let own_words = self.may_change(ctx)?;
-        let message = row.health_message.clone().map(|words| {
-            if own_words {
-                words
-            } else {
-                UNHEALTHY.to_owned()
-            }
-        });
+        let status = status(row, tally);
+        let message = match &row.health_message {
+            Some(words) if own_words => Some(words.clone()),
+            Some(_) => Some(UNHEALTHY.to_owned()),
+            None if row.breaker_until.is_some() => Some(LEFT_ALONE.to_owned()),
+            None => None,
+        };
+        let error_rate = tally
+            .filter(|tally| tally.calls > 0)
+            .map(|tally| tally.failed as f64 / tally.calls as f64);
         Ok(ModelHealth {
-            status: row.health.into(),
+            status: status.into(),
             checked_at: row.checked_at.map(DateTime),
             latency_ms: row.latency_ms,
             message,
+            error_rate,
         })
     }
 
@@ -208,13 +222,14 @@ impl Model {
     }
 }
 
-async fn own_tenant(ctx: &Context<'_>) -> Result<Arc<tenant::Model>> {
+/// The tenant that is asked in.
+pub(crate) async fn own_tenant(ctx: &Context<'_>) -> Result<Arc<tenant::Model>> {
     let id = ctx.scope()?.tenant();
     let row = ctx.reader().load(TenantOf(id)).await?;
     row.ok_or_else(|| CommandError::Internal(format!("{id} is not there")).into())
 }
 
-/// How a model did when it was last called.
+/// How a model does.
 #[derive(SimpleObject)]
 pub struct ModelHealth {
     /// The state it is in.
@@ -225,6 +240,8 @@ pub struct ModelHealth {
     latency_ms: Option<i32>,
     /// Why it is not healthy: the provider's words for those who may change the model, ours for others.
     message: Option<String>,
+    /// Failed calls in the last hour, 0 to 1; null where there were none.
+    error_rate: Option<f64>,
 }
 
 /// Prices of a million tokens, in the tenant's currency.

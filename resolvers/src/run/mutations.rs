@@ -1,12 +1,14 @@
-//! Stopping runs.
+//! Stopping runs, and doing them again.
 
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
-use entities::RunId;
+use engine::send::RetryRun;
+use entities::{CommandError, ModelId, RunId};
 use loaders::runs::RunOf;
 
 use super::object::Run;
 use crate::{
     asking::{ContextExt, GivenId},
+    conversation::SendMessagePayload,
     errors::UserError,
 };
 
@@ -15,6 +17,35 @@ use crate::{
 pub struct CancelRunInput {
     /// Which one.
     id: ID,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
+}
+
+/// A run to do again.
+#[derive(InputObject)]
+pub struct RetryRunInput {
+    /// Which one: it FAILED or was CANCELLED.
+    id: ID,
+    /// The model that answers this time; left out: the one that was asked for then, else the agent's.
+    model_id: Option<ID>,
+    /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
+    /// characters at most.
+    #[graphql(name = "idempotencyKey")]
+    _idempotency_key: Option<String>,
+}
+
+impl RetryRunInput {
+    fn read(self) -> Result<RetryRun, CommandError> {
+        let model = self
+            .model_id
+            .map(|id| id.named::<ModelId>(&["input", "modelId"]));
+        Ok(RetryRun {
+            run: self.id.named(&["input", "id"])?,
+            model: model.transpose()?,
+        })
+    }
 }
 
 /// A run that was changed.
@@ -26,12 +57,27 @@ pub struct RunPayload {
     errors: Vec<UserError>,
 }
 
-/// Stopping runs.
+/// Stopping runs, and doing them again.
 #[derive(Default)]
 pub struct RunMutation;
 
 #[Object]
 impl RunMutation {
+    /// Run the same request again after a failure: the same question, answered beside the answer that came to nothing. It waits
+    /// for its turn.
+    async fn retry_run(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which one, and with which model.")] input: RetryRunInput,
+    ) -> Result<SendMessagePayload> {
+        let scope = ctx.scope()?;
+        let outcome = match input.read() {
+            Ok(again) => ctx.commands().retry_run(&scope, again).await,
+            Err(error) => Err(error),
+        };
+        SendMessagePayload::of(ctx, outcome).await
+    }
+
     /// Stop a run within a second, even if the model is silent. What it said so far is kept; one that is over stays as it is.
     async fn cancel_run(
         &self,
@@ -40,7 +86,7 @@ impl RunMutation {
     ) -> Result<RunPayload> {
         let scope = ctx.scope()?;
         let cancelled = match input.id.named::<RunId>(&["input", "id"]) {
-            Ok(id) => ctx.engine().cancel_run(&scope, id).await,
+            Ok(id) => ctx.commands().cancel_run(&scope, id).await,
             Err(error) => Err(error),
         };
         Ok(match ctx.settle(cancelled)? {

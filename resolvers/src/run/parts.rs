@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     asking::ContextExt,
-    model::Model,
+    model::{Model, own_tenant},
     scalars::{DateTime, Decimal, Json, Long},
 };
 
@@ -56,15 +56,12 @@ impl Usage {
     }
 
     /// The currency of `cost`, as in ISO 4217.
-    async fn currency(&self, ctx: &Context<'_>) -> String {
+    async fn currency(&self, ctx: &Context<'_>) -> Result<String> {
         if self.0.currency.is_empty() {
             // Nothing was called yet.
-            return ctx
-                .identity()
-                .map(|who| who.tenant().currency.clone())
-                .unwrap_or_default();
+            return Ok(own_tenant(ctx).await?.currency.clone());
         }
-        self.0.currency.clone()
+        Ok(self.0.currency.clone())
     }
 }
 

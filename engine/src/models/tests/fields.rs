@@ -101,8 +101,19 @@ async fn each_unacceptable_field_is_named() {
             "kind: kind other than CHAT is not served yet",
         ),
         (
-            CreateModel::new(ModelKind::Chat, ModelProvider::Gemini, "m"),
-            "provider: provider is not served yet; many servers answer as OPENAI_COMPATIBLE",
+            CreateModel::new(ModelKind::Chat, ModelProvider::AzureOpenAi, "m"),
+            "baseUrl: baseUrl is needed by AZURE_OPENAI",
+        ),
+        (
+            CreateModel::new(ModelKind::Chat, ModelProvider::Ollama, "m"),
+            "baseUrl: baseUrl is needed by OLLAMA",
+        ),
+        (
+            CreateModel {
+                base_url: Some("http://127.0.0.1:11434/?a=b".into()),
+                ..CreateModel::new(ModelKind::Chat, ModelProvider::AzureOpenAi, "m")
+            },
+            "baseUrl: baseUrl must not have a query other than api-version",
         ),
         (
             CreateModel::new(ModelKind::Chat, ModelProvider::OpenAiCompatible, "m"),

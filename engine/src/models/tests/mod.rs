@@ -1,4 +1,5 @@
 mod fields;
+mod health;
 mod provider;
 mod rights;
 mod secrets;

@@ -1,15 +1,18 @@
 use adapters::{outbound::Reach, sealing::Secret, tasks::Tasks};
-use entities::{ModelHealthStatus, ModelProvider};
+use entities::{ModelHealthStatus, ModelKind, ModelProvider};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
 use super::{compatible, sent};
-use crate::models::{CreateModel, OperatorEnvironment, OperatorModel, UpdateModel, testing::House};
+use crate::models::{
+    CreateModel, OperatorEnvironment, OperatorModel, UpdateModel,
+    testing::{House, said},
+};
 
 /// A provider that gives each of these answers once, in order.
-async fn provider(answers: Vec<(u16, &'static str)>) -> String {
+pub(super) async fn provider(answers: Vec<(u16, &'static str)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     Tasks::new().spawn("a provider", async move {
@@ -237,4 +240,136 @@ async fn without_a_key_the_built_in_model_is_the_default() {
             "{url}"
         );
     }
+}
+
+#[tokio::test]
+async fn each_provider_is_asked_in_its_own_way() {
+    let house = House::new().await;
+    let provider = support::provider::Provider::start().await;
+    for name in ["gemini-2.5-flash", "gpt-4o", "llama3.1:8b"] {
+        provider.script(name, support::provider::Turn::text("yes"));
+    }
+    for (kind, name, window, thinks) in [
+        (ModelProvider::Gemini, "gemini-2.5-flash", 1_048_576, true),
+        (ModelProvider::AzureOpenAi, "gpt-4o", 128_000, false),
+        (ModelProvider::Ollama, "llama3.1:8b", 32_768, false),
+    ] {
+        let new = CreateModel {
+            base_url: Some(provider.base_url()),
+            api_key: Some(Secret::new("k")),
+            ..CreateModel::new(ModelKind::Chat, kind, name)
+        };
+        let id = house.engine.create_model(&house.owner, new).await.unwrap();
+        let row = house.model(id).await;
+        assert_eq!(
+            (row.context_window, row.supports_reasoning),
+            (Some(window), thinks),
+            "{name}"
+        );
+        let snapshot = house.engine.log().snapshot();
+        let tx = snapshot.tx().await.unwrap();
+        let endpoint = house.engine.endpoint(tx, &row).await.unwrap();
+        assert_eq!(
+            (endpoint.context_window, endpoint.thinks),
+            (u32::try_from(window).ok(), thinks)
+        );
+        drop(snapshot);
+        house.engine.check_model(&house.owner, id).await.unwrap();
+        let row = house.model(id).await;
+        assert_eq!(
+            (row.health, row.health_message),
+            (ModelHealthStatus::Healthy, None),
+            "{name}"
+        );
+
+        // the provider's own address again, where it has one
+        let change = UpdateModel {
+            base_url: Some(None),
+            ..UpdateModel::default()
+        };
+        let changed = said(house.engine.update_model(&house.owner, id, change).await);
+        match kind {
+            ModelProvider::Gemini => assert!(changed.starts_with("done"), "{changed}"),
+            ModelProvider::AzureOpenAi => {
+                assert_eq!(changed, "baseUrl: baseUrl is needed by AZURE_OPENAI");
+            }
+            _ => assert_eq!(changed, "baseUrl: baseUrl is needed by OLLAMA"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_environment_may_name_any_of_them() {
+    let house = House::new().await;
+    let provider = support::provider::Provider::start().await;
+    let host = provider.address().to_string();
+    let found = async |variables: &[(&str, &str)]| {
+        let environment = OperatorEnvironment::read(|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        });
+        let found = house.engine.find_operator_model(&environment).await;
+        found.map(|found| (found.provider, found.base_url, found.model_name))
+    };
+    let (ollama, azure, gemini) = (
+        ModelProvider::Ollama,
+        ModelProvider::AzureOpenAi,
+        ModelProvider::Gemini,
+    );
+    let at = format!("http://{host}");
+    assert_eq!(
+        found(&[("OLLAMA_HOST", &host)]).await,
+        Some((ollama, Some(at), "tokens-20-10".into()))
+    );
+    for (host, address) in [
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("box:80", "http://box:80"),
+        ("https://box.example/ollama", "https://box.example/ollama"),
+    ] {
+        assert_eq!(
+            found(&[("OLLAMA_HOST", host), ("OLLAMA_MODEL", "m")]).await,
+            Some((ollama, Some(address.into()), "m".into()))
+        );
+    }
+    assert_eq!(
+        found(&[("GEMINI_API_KEY", "k"), ("GEMINI_MODEL", "gemini-x")]).await,
+        Some((gemini, None, "gemini-x".into()))
+    );
+    let endpoint = "https://weft.openai.azure.com";
+    let key = ("AZURE_OPENAI_API_KEY", "k");
+    let (at, deployment) = (
+        ("AZURE_OPENAI_ENDPOINT", endpoint),
+        ("AZURE_OPENAI_DEPLOYMENT", "gpt"),
+    );
+    assert_eq!(
+        found(&[key, at, deployment]).await,
+        Some((azure, Some(endpoint.into()), "gpt".into()))
+    );
+    // without an address, or without a deployment, there is nothing to call
+    assert_eq!(found(&[key, deployment]).await, None);
+    assert_eq!(found(&[key, at]).await, None);
+
+    // one that needs no key has none
+    let environment =
+        OperatorEnvironment::read(|name| (name == "OLLAMA_HOST").then(|| host.clone()));
+    let model = house.engine.find_operator_model(&environment).await;
+    let tx = house.engine.log().db().begin().await.unwrap();
+    house
+        .engine
+        .seed_models(&tx, &house.owner, model)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let row = house.models().await.remove(1);
+    assert_eq!(
+        (row.provider, row.by_operator, row.has_api_key),
+        (ollama, true, false)
+    );
+    assert_eq!(house.tenant().await.default_model_id, Some(row.id));
+    house
+        .engine
+        .check_model(&house.owner, row.id)
+        .await
+        .unwrap();
+    assert_eq!(house.model(row.id).await.health, ModelHealthStatus::Healthy);
 }

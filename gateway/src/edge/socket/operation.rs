@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::{FutureExt, StreamExt};
 
 use super::outbox::Mail;
-use crate::edge::{Code, Edge, Graph, Operation, Refused, answer::Answer};
+use crate::edge::{Code, Edge, Graph, Operation, Refused, Told, answer::Answer};
 
 /// What is told at the end, after the operation's id is free again.
 #[derive(Debug)]
@@ -51,14 +51,20 @@ async fn answer<G: Graph>(
     let id = operation.request_id.clone();
     if operation.is_subscription() {
         let mut events = graph.subscribe(caller, operation);
-        while let Some(response) = events.next().await {
-            if let Some(end) = next(Answer::of_event(response, &id), mail).await {
-                return end;
+        while let Some(told) = events.next().await {
+            match told {
+                Told::Own(response) => {
+                    if let Some(end) = next(Answer::of_event(response, &id), mail).await {
+                        return end;
+                    }
+                }
+                Told::Shared(json) => mail.send("next", Some(&json)).await,
             }
         }
         return End::Complete;
     }
-    let response = edge.execute(graph, caller, operation).await;
+    // not in place: whoever follows would hold the room for it, too
+    let response = Box::pin(edge.execute(graph, caller, operation)).await;
     next(Answer::of(response, &id), mail)
         .await
         .unwrap_or(End::Complete)

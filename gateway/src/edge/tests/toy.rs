@@ -9,7 +9,7 @@ use async_graphql::{
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use tokio::sync::{Notify, watch};
 
-use crate::edge::{Code, Credentials, Graph, Operation, Refused};
+use crate::edge::{Code, Credentials, Graph, Operation, Refused, Told};
 
 /// What a token stands for: `user` or `user/session`; `bad…` is refused.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Graph for Toy {
         response
     }
 
-    fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Response> {
+    fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Told> {
         let name = operation.request.operation_name.clone();
         let events = self
             .schema
@@ -120,7 +120,7 @@ impl Graph for Toy {
                 name.as_deref(),
                 root_type,
             );
-            response
+            Told::Own(response)
         };
         events.map(finished).boxed()
     }

@@ -1,7 +1,8 @@
 //! The figures of `docs/benchmarks.md`: drives the binary over its public wires and prints a table in Markdown.
 //!
-//! `bench [--postgres URL] [--quick]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
-//! `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few samples, to try the program itself.
+//! `bench [--postgres URL] [--quick] [--followers]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
+//! `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few samples, to try the program itself;
+//! `--followers` measures only what many cost who follow the same.
 //!
 //! Provider, clients and server share the machine, so every figure holds the cost of all three.
 
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use chrono::{DateTime, Utc};
 use futures_util::{
     StreamExt,
     future::{join_all, try_join_all},
@@ -19,7 +21,7 @@ use futures_util::{
 };
 use serde_json::{Value, json};
 use support::{
-    client::{Client, Subscription},
+    client::{Client, Frame, Socket, Subscription, Viewers},
     database::Database,
     provider::{Provider, expected_text},
     server::{Options, Weft},
@@ -46,6 +48,14 @@ struct Sizes {
     /// Runs that stream side by side, at 50 tokens a second each, and for how many tokens.
     paced: usize,
     paced_tokens: usize,
+    /// Who follow one conversation, on a socket each; and so few that pieces of text don't wait for each other.
+    viewers: usize,
+    few_viewers: usize,
+    /// Tokens that they are told, at 50 a second.
+    told: usize,
+    /// Runs that two follow on one socket each of whom one never reads, and their tokens at 100 a second each.
+    deaf: usize,
+    deaf_tokens: usize,
 }
 
 const FULL: Sizes = Sizes {
@@ -58,6 +68,11 @@ const FULL: Sizes = Sizes {
     tokens: 1000,
     paced: 200,
     paced_tokens: 500,
+    viewers: 2000,
+    few_viewers: 300,
+    told: 500,
+    deaf: 50,
+    deaf_tokens: 2000,
 };
 const QUICK: Sizes = Sizes {
     starts: 1,
@@ -69,6 +84,11 @@ const QUICK: Sizes = Sizes {
     tokens: 100,
     paced: 5,
     paced_tokens: 50,
+    viewers: 100,
+    few_viewers: 20,
+    told: 50,
+    deaf: 5,
+    deaf_tokens: 100,
 };
 
 /// How long a run of these may take.
@@ -86,12 +106,14 @@ type Row = (String, String);
 struct Arguments {
     postgres: Option<String>,
     sizes: Sizes,
+    only_followers: bool,
 }
 
 fn arguments() -> Result<Arguments> {
     let mut given = Arguments {
         postgres: None,
         sizes: FULL,
+        only_followers: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -100,7 +122,8 @@ fn arguments() -> Result<Arguments> {
                 given.postgres = Some(words.next().context("--postgres takes an address")?);
             }
             "--quick" => given.sizes = QUICK,
-            _ => bail!("usage: bench [--postgres URL] [--quick]"),
+            "--followers" => given.only_followers = true,
+            _ => bail!("usage: bench [--postgres URL] [--quick] [--followers]"),
         }
     }
     Ok(given)
@@ -109,10 +132,10 @@ fn arguments() -> Result<Arguments> {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
 async fn main() -> Result<()> {
-    let Arguments { postgres, sizes } = arguments()?;
-    let mut columns = vec![("SQLite", measured(None, sizes).await?)];
-    if let Some(cluster) = &postgres {
-        columns.push(("PostgreSQL", measured(Some(cluster), sizes).await?));
+    let given = arguments()?;
+    let mut columns = vec![("SQLite", measured(None, &given).await?)];
+    if let Some(cluster) = &given.postgres {
+        columns.push(("PostgreSQL", measured(Some(cluster), &given).await?));
     }
     print!("{}", table(&columns));
     Ok(())
@@ -144,17 +167,25 @@ fn tell(what: &str) {
     eprintln!("… {what}");
 }
 
-async fn measured(cluster: Option<&str>, sizes: Sizes) -> Result<Vec<Row>> {
+async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> {
+    let sizes = given.sizes;
     tell(if cluster.is_some() {
         "on PostgreSQL"
     } else {
         "on SQLite"
     });
-    let mut rows = starts(cluster, sizes).await?;
+    let mut rows = Vec::new();
+    if !given.only_followers {
+        rows.extend(starts(cluster, sizes).await?);
+    }
     let house = House::new(cluster).await?;
-    rows.extend(memory(&house, sizes).await?);
-    rows.extend(first_tokens(&house, sizes).await?);
-    rows.extend(throughput(&house, sizes).await?);
+    if !given.only_followers {
+        rows.extend(memory(&house, sizes).await?);
+        rows.extend(first_tokens(&house, sizes).await?);
+        rows.extend(throughput(&house, sizes).await?);
+    }
+    rows.extend(viewers(&house, sizes).await?);
+    rows.extend(deaf(&house, sizes).await?);
     if let Some(row) = litellm(&house).await? {
         rows.push(row);
     }
@@ -174,7 +205,7 @@ struct House {
 async fn options(cluster: Option<&str>) -> Result<(Options, Option<Database>)> {
     let mut options = Options::default()
         .with("WEFT_LIMITS__MAX_CONNECTIONS_PER_USER", "10000")
-        .with("WEFT_LIMITS__COST_BUCKET", "1000000");
+        .with("WEFT_LIMITS__COST_BUCKET", "100000000");
     let mut database = None;
     if let Some(cluster) = cluster {
         let own = Database::create(cluster).await?;
@@ -507,6 +538,153 @@ async fn side_by_side(
         deltas.iter().sum(),
         processor_time(house.weft.pid())?.saturating_sub(busy),
     ))
+}
+
+/// The same for all who may see the conversation; and with a directive at the root each follows on his own.
+const SHARED: &str = "subscription ($id: ID!) { conversationEvents(conversationId: $id) {
+    __typename cursor ... on TextDelta { messageId part offset text }
+} }";
+const OWN: &str =
+    "subscription ($id: ID!) { conversationEvents(conversationId: $id) @include(if: true) {
+    __typename cursor ... on TextDelta { messageId part offset text }
+} }";
+
+/// Many who follow one conversation.
+async fn viewers(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    // named apart from those of the others that are measured
+    let agent = house.agent(&format!("tokens-0{}-20", sizes.told)).await;
+    for (how, count, document) in [
+        ("each by a document of his own", sizes.few_viewers, OWN),
+        ("all by one document", sizes.few_viewers, SHARED),
+        ("all by one document", sizes.viewers, SHARED),
+    ] {
+        tell("viewers");
+        let watched = house.conversation(&agent).await;
+        let variables = json!({"id": watched.id});
+        let owner = std::slice::from_ref(&house.owner);
+        let mut viewers = Viewers::open(owner, count).await;
+        let before = house.weft.resident_bytes();
+        viewers.subscribe(1, document, &variables).await;
+        sleep(sizes.settled.min(Duration::from_secs(3))).await;
+        let each = house.weft.resident_bytes().saturating_sub(before) / count as u64;
+        let (begun, busy) = (Instant::now(), processor_time(house.weft.pid())?);
+        house.say(&watched.id, "To all of you.").await;
+        let told: Vec<(usize, usize)> = viewers
+            .read(|(messages, letters): &mut (usize, usize), payload| {
+                let event = &payload["data"]["conversationEvents"];
+                *messages += 1;
+                *letters += event["text"].as_str().unwrap_or_default().len();
+                event["__typename"] == "RunCompleted"
+            })
+            .await;
+        let took = begun.elapsed();
+        let busy = processor_time(house.weft.pid())?.saturating_sub(busy);
+        let whole = expected_text("To all of you.", sizes.told).len();
+        ensure!(
+            told.iter().all(|(_, letters)| *letters == whole),
+            "not everybody was told everything"
+        );
+        let messages: usize = told.iter().map(|(messages, _)| messages).sum();
+        let micros = busy.as_secs_f64() * 1e6;
+        rows.push((
+            format!("{count} viewers of one answer at 50 tokens/s, {how}: processor of the server for each event of each (for each message), memory of each"),
+            format!(
+                "{:.1} µs ({:.1} µs), {:.1} KiB; {:.1} s",
+                micros / (count * sizes.told) as f64,
+                micros / messages.max(1) as f64,
+                each as f64 / 1024.0,
+                took.as_secs_f64()
+            ),
+        ));
+        house.provider.forget_calls();
+    }
+    Ok(rows)
+}
+
+/// Two follow the same on a socket each, and one never reads: how long the other waits, without and beside him.
+async fn deaf(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
+    tell("one that never reads");
+    let agent = house
+        .agent(&format!("tokens-{}-10", sizes.deaf_tokens))
+        .await;
+    let mut warm = reader(house, &agent, sizes.deaf, false).await?;
+    let before = house.weft.resident_bytes();
+    let mut without = reader(house, &agent, sizes.deaf, false).await?;
+    let alone = house.weft.resident_bytes();
+    let mut beside = reader(house, &agent, sizes.deaf, true).await?;
+    let after = house.weft.resident_bytes();
+    Ok(vec![(
+        format!(
+            "{} events to one who reads, p50 and p99: alone (first, again), beside one who does not; memory: by the second, by the third",
+            beside.len()
+        ),
+        format!(
+            "{} {} ({} {}), {} {}; {} KiB, {} KiB",
+            ms(part(&mut without, 50)),
+            ms(part(&mut without, 99)),
+            ms(part(&mut warm, 50)),
+            ms(part(&mut warm, 99)),
+            ms(part(&mut beside, 50)),
+            ms(part(&mut beside, 99)),
+            alone.saturating_sub(before) / 1024,
+            after.saturating_sub(alone) / 1024,
+        ),
+    )])
+}
+
+/// From when a piece of text was written to when it was read, for all conversations on one socket.
+async fn reader(
+    house: &House,
+    agent: &str,
+    runs: usize,
+    beside_deaf: bool,
+) -> Result<Vec<Duration>> {
+    let document = "subscription ($id: ID!) { conversationEvents(conversationId: $id) { __typename cursor at ... on TextDelta { text } } }";
+    let mut conversations = Vec::new();
+    for _ in 0..runs {
+        conversations.push(house.conversation(agent).await.id);
+    }
+    let mut reading = Socket::open(&house.weft.url())
+        .await
+        .map_err(|closed| anyhow::anyhow!("{closed}"))?;
+    house.owner.initialise(&mut reading).await;
+    let mut deaf = Socket::open_narrow(house.weft.address()).await;
+    house.owner.initialise(&mut deaf).await;
+    for (at, id) in conversations.iter().enumerate() {
+        let payload = json!({"query": document, "variables": {"id": id}});
+        let message = json!({"id": at.to_string(), "type": "subscribe", "payload": payload});
+        if beside_deaf {
+            deaf.send(&message)
+                .await
+                .map_err(|closed| anyhow::anyhow!("{closed}"))?;
+        }
+        reading
+            .send(&message)
+            .await
+            .map_err(|closed| anyhow::anyhow!("{closed}"))?;
+    }
+    sleep(Duration::from_secs(1)).await;
+    join_all(conversations.iter().map(|id| house.say(id, "Go on."))).await;
+    let (mut took, mut left) = (Vec::new(), runs);
+    while left > 0 {
+        let Frame::Message(message) = reading.receive(PATIENCE).await else {
+            continue;
+        };
+        let event = &message["payload"]["data"]["conversationEvents"];
+        match event["__typename"].as_str() {
+            Some("TextDelta") => {
+                let at: DateTime<Utc> = text(&event["at"]).parse()?;
+                took.push((Utc::now() - at).to_std().unwrap_or_default());
+            }
+            Some("RunCompleted") => left -= 1,
+            Some("RunFailed") => bail!("a run failed: {message}"),
+            _ => {}
+        }
+    }
+    drop(deaf);
+    house.provider.forget_calls();
+    Ok(took)
 }
 
 /// An answer of a real proxy; its first token and its end.

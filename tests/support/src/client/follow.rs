@@ -11,15 +11,16 @@ use crate::wait::{PATIENCE, until, within};
 const KINDS: &str = "{ __type(name: \"ConversationEvent\") { possibleTypes { name } } }";
 
 /// What is asked of each kind of event. Kinds that the server doesn't have are left out of the document.
-const FIELDS: [(&str, &str); 17] = [
+const FIELDS: [(&str, &str); 19] = [
     (
         "MessageCreated",
-        "messageId message { id role status clientId }",
+        "messageId message { id role status clientId parentId }",
     ),
     (
         "MessageCompleted",
         "messageId message { id role status text }",
     ),
+    ("MessageUpdated", "messageId message { id parentId rating }"),
     ("MessagesRemoved", "messageIds"),
     ("RunQueued", "position"),
     ("RunStarted", "attempt"),
@@ -28,6 +29,10 @@ const FIELDS: [(&str, &str); 17] = [
     (
         "StepFinished",
         "step result { finishReason usage { inputTokens outputTokens } }",
+    ),
+    (
+        "ContextCompacted",
+        "tokensBefore tokensAfter message { id parentId role text }",
     ),
     ("TextDelta", "messageId part offset text"),
     ("ReasoningDelta", "messageId part offset text"),

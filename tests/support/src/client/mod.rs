@@ -4,6 +4,7 @@ mod follow;
 mod socket;
 mod transcript;
 mod verbs;
+mod viewers;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub use follow::{Follower, Stopped};
 pub use socket::{Closed, Frame, PROTOCOL, Socket, Subscription};
 pub use transcript::{Fault, Part, Transcript};
 pub use verbs::Sent;
+pub use viewers::Viewers;
 
 /// Who [`Client::set_up`] makes, and what signs him in.
 pub const OWNER_EMAIL: &str = "owner@example.test";

@@ -1,12 +1,12 @@
 //! Sockets of `graphql-transport-ws`: frame by frame for tests of the protocol, or as one subscription.
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, client_async, connect_async,
     tungstenite::{ClientRequestBuilder, Error, Message, http::Uri},
 };
 
@@ -119,6 +119,29 @@ impl Socket {
             Ok(Err(error)) => Err(Closed::Broken(error.to_string())),
             Err(_) => Err(Closed::Broken("no answer to the upgrade".to_owned())),
         }
+    }
+
+    /// Opens one whose machine takes in next to nothing that is not read.
+    ///
+    /// # Panics
+    ///
+    /// When the server doesn't take it in.
+    pub async fn open_narrow(address: SocketAddr) -> Self {
+        let opened = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(4096)?;
+            let stream = MaybeTlsStream::Plain(socket.connect(address).await?);
+            let uri: Uri = format!("ws://{address}/graphql")
+                .parse()
+                .map_err(io::Error::other)?;
+            let request = ClientRequestBuilder::new(uri).with_sub_protocol(PROTOCOL);
+            let (stream, _) = client_async(request, stream)
+                .await
+                .map_err(io::Error::other)?;
+            io::Result::Ok(Self { stream })
+        };
+        let opened = within(PATIENCE, "an answer to the upgrade", opened).await;
+        opened.unwrap_or_else(|error| panic!("{address} takes no socket in: {error}"))
     }
 
     /// Says `connection_init` and waits for its acknowledgement.

@@ -46,6 +46,8 @@ pub enum Fault {
     },
     /// An event of a run that had ended.
     AfterEnd(String),
+    /// An event of a message that was removed, or a removal of one that was not there.
+    Removed(String),
     /// A worker's attempt that is not above the one before.
     Attempt(String),
     /// An event that is not as the contract says.
@@ -89,6 +91,7 @@ pub struct Transcript {
     pub faults: Vec<Fault>,
     seen: BTreeSet<String>,
     messages: BTreeMap<String, Heard>,
+    removed: BTreeSet<String>,
     /// Message and part of each tool call.
     calls: BTreeMap<String, (String, usize)>,
     /// The kind of each run's terminal event.
@@ -118,6 +121,12 @@ impl Transcript {
         {
             self.fault(Fault::AfterEnd(event.to_string()));
         }
+        if event["messageId"]
+            .as_str()
+            .is_some_and(|id| self.removed.contains(id))
+        {
+            return self.fault(Fault::Removed(event.to_string()));
+        }
         match kind {
             "MessageCreated" => self.message_created(event, run),
             "MessageCompleted" => self.message_completed(event),
@@ -129,6 +138,9 @@ impl Transcript {
                     .filter_map(Value::as_str)
                 {
                     self.messages.remove(id);
+                    if !self.removed.insert(id.to_owned()) {
+                        self.faults.push(Fault::Removed(event.to_string()));
+                    }
                 }
             }
             "TextDelta" => self.delta(event, Part::Text(String::new())),
@@ -201,6 +213,11 @@ impl Transcript {
         self.output(run)
             .map(|message| self.text(message))
             .unwrap_or_default()
+    }
+
+    /// The messages that were removed so far.
+    pub fn removed(&self) -> &BTreeSet<String> {
+        &self.removed
     }
 
     /// How a run ended (`RunCompleted`, `RunFailed`, `RunCancelled`), once it has.
@@ -497,6 +514,11 @@ mod tests {
         transcript.apply(&finished(10, "one two three"));
         transcript.apply(&event(11, "RunFailed", json!({})));
         transcript.apply(&event(12, "RunCompleted", json!({})));
+        let mut gone = event(13, "MessagesRemoved", json!({"messageIds": ["m"]}));
+        gone["runId"] = Value::Null;
+        transcript.apply(&gone);
+        gone["cursor"] = json!("c14");
+        transcript.apply(&gone);
         let kinds: Vec<&str> = transcript
             .faults
             .iter()
@@ -508,6 +530,7 @@ mod tests {
                 Fault::Part(_) => "part",
                 Fault::Text { .. } => "text",
                 Fault::AfterEnd(_) => "after the end",
+                Fault::Removed(_) => "removed",
                 Fault::Attempt(_) => "attempt",
                 Fault::Malformed(_) => "malformed",
             })
@@ -523,7 +546,8 @@ mod tests {
                 "part",
                 "attempt",
                 "text",
-                "after the end"
+                "after the end",
+                "removed"
             ]
         );
     }

@@ -42,7 +42,7 @@ pub(super) fn control(shared: &Shared, request: &Request, path: &str) -> (u16, V
 }
 
 /// A path's segment without its percent-encoding; what is not one stays.
-fn decoded(segment: &str) -> String {
+pub(super) fn decoded(segment: &str) -> String {
     let mut out = Vec::new();
     let mut rest = segment.as_bytes();
     while let [first, after @ ..] = rest {

@@ -22,6 +22,8 @@ pub(super) struct Request {
     pub(super) method: String,
     /// Without the query.
     pub(super) path: String,
+    /// What stands after the path's `?`.
+    pub(super) query: String,
     /// By lower-case name; the last of several counts.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
@@ -70,10 +72,8 @@ impl Connection {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let (method, path) = (
-            method.to_owned(),
-            target.split('?').next().unwrap_or_default().to_owned(),
-        );
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (method, path, query) = (method.to_owned(), path.to_owned(), query.to_owned());
         if headers
             .get("expect")
             .is_some_and(|expect| expect.eq_ignore_ascii_case("100-continue"))
@@ -95,6 +95,7 @@ impl Connection {
         Ok(Some(Request {
             method,
             path,
+            query,
             headers,
             body,
         }))

@@ -1,7 +1,8 @@
 //! A model provider that does as it is told.
 //!
-//! It speaks the wires of real providers over a real socket: OpenAI's chat completions and model list, Anthropic's
-//! messages and model list, streamed or whole. What it says, and how it fails while saying it, is a [`Script`] chosen
+//! It speaks the wires of real providers over a real socket, each with its model list, streamed or whole: OpenAI's chat
+//! completions (also at Azure's addresses), Anthropic's messages, Gemini's contents and Ollama's lines. The path of a
+//! request tells which. What it says, and how it fails while saying it, is a [`Script`] chosen
 //! by the name of the model that is asked for. It has an HTTP server of its own, as one that is well made can't
 //! leave off in the middle of a line.
 //!
@@ -10,7 +11,9 @@
 
 mod anthropic;
 mod control;
+mod gemini;
 mod http;
+mod ollama;
 mod openai;
 mod play;
 mod script;

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    anthropic,
+    anthropic, gemini,
     http::{Connection, chunk, head},
-    openai,
+    ollama, openai,
     script::{Asked, Step, Turn, Usage, Wire},
     server::{Shared, Side},
 };
@@ -46,6 +46,7 @@ pub(super) struct Play<'a> {
     pub(super) number: u64,
     pub(super) asked: &'a Asked,
     pub(super) turn: &'a Turn,
+    is_streamed: bool,
     head_sent: bool,
     /// Something went out past the framing.
     is_broken: bool,
@@ -60,6 +61,7 @@ impl<'a> Play<'a> {
         number: u64,
         asked: &'a Asked,
         turn: &'a Turn,
+        is_streamed: bool,
     ) -> Self {
         Self {
             connection,
@@ -67,6 +69,7 @@ impl<'a> Play<'a> {
             number,
             asked,
             turn,
+            is_streamed,
             head_sent: false,
             is_broken: false,
             at: Instant::now(),
@@ -75,7 +78,7 @@ impl<'a> Play<'a> {
 
     /// Plays it to its end.
     pub(super) async fn run(mut self) -> End {
-        let played = if self.turn.status < 300 && self.asked.body["stream"] == true {
+        let played = if self.turn.status < 300 && self.is_streamed {
             self.stream().await
         } else {
             self.whole().await
@@ -97,6 +100,8 @@ impl<'a> Play<'a> {
                 usage,
             )),
             Wire::Anthropic => Box::new(anthropic::Stream::new(self.number, model, usage)),
+            Wire::Gemini => Box::new(gemini::Stream::new(self.number, model, usage)),
+            Wire::Ollama => Box::new(ollama::Stream::new(model, usage)),
         };
         let turn = self.turn;
         let mut has_ended = false;
@@ -105,7 +110,14 @@ impl<'a> Play<'a> {
                 Step::Head => self.head().await?,
                 Step::Raw(bytes) => self.body(bytes).await?,
                 Step::HalfLine => {
-                    self.body(b"data: {\"id\":\"half\",\"cho").await?;
+                    self.body(match self.asked.wire {
+                        Wire::OpenAi | Wire::Anthropic => {
+                            b"data: {\"id\":\"half\",\"cho".as_slice()
+                        }
+                        Wire::Gemini => b"data: {\"candidates\":[{\"cont",
+                        Wire::Ollama => b"{\"model\":\"half\",\"mess",
+                    })
+                    .await?;
                     return Err(End::Dropped(Side::Script));
                 }
                 Step::End => {
@@ -176,6 +188,8 @@ impl<'a> Play<'a> {
                 Wire::Anthropic => {
                     anthropic::whole(self.number, &self.asked.model, steps, self.usage())
                 }
+                Wire::Gemini => gemini::whole(self.number, &self.asked.model, steps, self.usage()),
+                Wire::Ollama => ollama::whole(&self.asked.model, steps, self.usage()),
             };
         }
         let error = steps.iter().find_map(|step| {
@@ -245,8 +259,13 @@ impl<'a> Play<'a> {
 
     fn head_bytes(&self) -> Vec<u8> {
         let id = format!("req_{}", self.number);
+        let kind = match self.asked.wire {
+            Wire::OpenAi | Wire::Anthropic => "text/event-stream; charset=utf-8",
+            Wire::Gemini => "text/event-stream",
+            Wire::Ollama => "application/x-ndjson",
+        };
         let usual = [
-            ("content-type", "text/event-stream; charset=utf-8"),
+            ("content-type", kind),
             ("cache-control", "no-cache"),
             ("transfer-encoding", "chunked"),
             ("x-request-id", &id),
@@ -291,12 +310,11 @@ impl<'a> Play<'a> {
             .filter(|step| matches!(step, Step::Text(_) | Step::ToolArguments { .. }))
             .count();
         scripted.unwrap_or_else(|| Usage {
-            input: count(
-                self.asked.body["messages"]
-                    .to_string()
-                    .split_whitespace()
-                    .count(),
-            ),
+            input: count({
+                let messages = self.asked.messages().iter();
+                let words = messages.map(|one| one.to_string().split_whitespace().count());
+                words.sum()
+            }),
             output: count(said + thoughts),
             cached: 0,
             reasoning: count(thoughts),
@@ -309,5 +327,43 @@ pub(super) fn refusal(wire: Wire, status: u16, message: &str, error: Option<&Val
     match wire {
         Wire::OpenAi => openai::refusal(status, message, error),
         Wire::Anthropic => anthropic::refusal(status, message, error),
+        Wire::Gemini => gemini::refusal(status, message, error),
+        Wire::Ollama => ollama::refusal(message, error),
     }
+}
+
+/// The arguments of a tool call, for wires that send them whole: those that its later pieces make, once no more come. `said` is what
+/// was said of each call so far.
+pub(super) fn whole_call<'a>(
+    said: &mut Vec<(u32, String, String, String)>,
+    step: &'a Step,
+    later: &'a [Step],
+) -> Option<(String, String, Value)> {
+    let index = match step {
+        Step::ToolCall { index, id, name } => {
+            said.push((*index, id.clone(), name.clone(), String::new()));
+            index
+        }
+        Step::ToolArguments { index, text } => {
+            let (.., arguments) = said.iter_mut().find(|(call, ..)| call == index)?;
+            *arguments += text;
+            index
+        }
+        _ => return None,
+    };
+    let goes_on = later
+        .iter()
+        .any(|step| matches!(step, Step::ToolArguments { index: call, .. } if call == index));
+    if goes_on {
+        return None;
+    }
+    let at = said.iter().position(|(call, ..)| call == index)?;
+    let (_, id, name, arguments) = said.remove(at);
+    let arguments = match serde_json::from_str(&arguments) {
+        Ok(value) => value,
+        Err(_) if arguments.is_empty() => Value::Object(serde_json::Map::new()),
+        // no JSON, as no such server would send it
+        Err(_) => Value::String(arguments),
+    };
+    Some((id, name, arguments))
 }

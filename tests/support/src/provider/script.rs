@@ -56,7 +56,7 @@ pub enum Step {
     /// and headers.
     Unframed(#[serde(with = "octets")] Vec<u8>),
     /// Why the model stopped, in OpenAI's words (`stop`, `length`, `tool_calls`, `content_filter`), translated for
-    /// the other wire; other words go out as they are. Left out: `tool_calls` if there are some, else `stop`.
+    /// the other wires; other words go out as they are. Left out: `tool_calls` if there are some, else `stop`.
     Finish(String),
     /// An error in the middle of a stream, and its end; the value is the error object of the wire.
     ErrorInStream(Value),
@@ -171,10 +171,14 @@ impl Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wire {
-    /// Chat completions.
+    /// Chat completions, Azure's too.
     OpenAi,
     /// Messages.
     Anthropic,
+    /// Contents.
+    Gemini,
+    /// Ollama's own chat.
+    Ollama,
 }
 
 /// A request as a script sees it.
@@ -193,16 +197,27 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The conversation, as the wire has it.
+    pub fn messages(&self) -> &[Value] {
+        let field = match self.wire {
+            Wire::Gemini => "contents",
+            Wire::OpenAi | Wire::Anthropic | Wire::Ollama => "messages",
+        };
+        self.body[field].as_array().map_or(&[], Vec::as_slice)
+    }
+
     /// The text of the last message of a user that has some; empty when there is none.
     pub fn last_user_message(&self) -> String {
-        let messages = self.body["messages"]
-            .as_array()
-            .map_or(&[][..], Vec::as_slice);
-        let texts = messages
+        let content = match self.wire {
+            Wire::Gemini => "parts",
+            Wire::OpenAi | Wire::Anthropic | Wire::Ollama => "content",
+        };
+        let texts = self
+            .messages()
             .iter()
             .rev()
             .filter(|message| message["role"] == "user")
-            .map(|message| text_of(&message["content"]));
+            .map(|message| text_of(&message[content]));
         texts
             .into_iter()
             .find(|text| !text.is_empty())
@@ -408,14 +423,15 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_last_user_message_of_both_wires() {
-        let asked = |messages| Asked {
+    fn finds_the_last_user_message_of_every_wire() {
+        let by = |wire, body| Asked {
             model: "m".into(),
-            wire: Wire::OpenAi,
+            wire,
             n: 0,
             headers: BTreeMap::new(),
-            body: json!({"messages": messages}),
+            body,
         };
+        let asked = |messages| by(Wire::OpenAi, json!({"messages": messages}));
         let plain = asked(
             json!([{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]),
         );
@@ -426,5 +442,10 @@ mod tests {
         ]));
         assert_eq!(blocks.last_user_message(), "ab");
         assert_eq!(asked(json!(null)).last_user_message(), "");
+        let parts = json!({"contents": [
+            {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "f"}}]},
+        ]});
+        assert_eq!(by(Wire::Gemini, parts).last_user_message(), "ab");
     }
 }

@@ -21,9 +21,10 @@ use tokio::{
 
 use super::{
     anthropic,
-    control::control,
+    control::{control, decoded},
+    gemini,
     http::{Connection, Request},
-    openai,
+    ollama, openai,
     play::{End, Play, refusal},
     script::{Asked, Script, Turn, Wire},
 };
@@ -62,6 +63,8 @@ pub struct Call {
     pub wire: Wire,
     /// Of the request.
     pub path: String,
+    /// Of the request, empty when there is none.
+    pub query: String,
     /// Of the request, by lower-case name.
     pub headers: BTreeMap<String, String>,
     /// Of the request; null when it was no JSON.
@@ -76,6 +79,23 @@ pub struct Call {
     pub at_ms: u64,
     /// When its outcome was known.
     pub ended_ms: Option<u64>,
+    /// Whether it asks for the title of a conversation. Such calls are no part of a model's script, and of no other list.
+    pub is_title: bool,
+}
+
+/// How the instructions begin by which a title is asked for.
+const ENTITLES: &str = "You write the title of a conversation";
+
+/// Whether a request asks for the title of a conversation.
+fn is_title(body: &Value) -> bool {
+    let system = [
+        &body["messages"][0]["content"],
+        &body["system"],
+        &body["systemInstruction"],
+    ];
+    system
+        .iter()
+        .any(|system| !system.is_null() && system.to_string().contains(ENTITLES))
 }
 
 struct Scripted {
@@ -87,6 +107,7 @@ struct Scripted {
 /// What the connections of a provider share.
 pub(super) struct Shared {
     scripts: Mutex<HashMap<String, Scripted>>,
+    titles: Mutex<Scripted>,
     calls: Mutex<BTreeMap<u64, Call>>,
     last: AtomicU64,
     gates: watch::Sender<BTreeSet<String>>,
@@ -105,7 +126,15 @@ impl Shared {
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
-        lock(&self.calls).values().cloned().collect()
+        let calls = lock(&self.calls);
+        let calls = calls.values().filter(|call| !call.is_title);
+        calls.cloned().collect()
+    }
+
+    fn titles(&self) -> Vec<Call> {
+        let calls = lock(&self.calls);
+        let calls = calls.values().filter(|call| call.is_title);
+        calls.cloned().collect()
     }
 
     pub(super) fn forget_calls(&self) {
@@ -158,6 +187,7 @@ impl Shared {
             model: model.to_owned(),
             wire,
             path: request.path.clone(),
+            query: request.query.clone(),
             headers: request.headers.clone(),
             body: body.clone(),
             outcome: Outcome::UnderWay,
@@ -165,6 +195,7 @@ impl Shared {
             waits_for: None,
             at_ms: self.now_ms(),
             ended_ms: None,
+            is_title: is_title(body),
         };
         lock(&self.calls).insert(number, call);
         self.changed.send_modify(|()| {});
@@ -173,6 +204,15 @@ impl Shared {
 
     /// The turn for a request; nothing when no such model is known.
     fn turn(&self, asked: &mut Asked) -> Option<Turn> {
+        if is_title(&asked.body) {
+            let script = {
+                let mut titles = lock(&self.titles);
+                asked.n = titles.calls;
+                titles.calls += 1;
+                titles.script.clone()
+            };
+            return Some(script.turn(asked));
+        }
         let script = {
             let mut scripts = lock(&self.scripts);
             match scripts.get_mut(&asked.model) {
@@ -185,6 +225,10 @@ impl Shared {
             }
         };
         Some(script.turn(asked))
+    }
+
+    fn knows(&self, model: &str) -> bool {
+        lock(&self.scripts).contains_key(model) || Script::by_name(model).is_some()
     }
 
     fn names(&self) -> Vec<String> {
@@ -225,6 +269,10 @@ impl Provider {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             scripts: Mutex::default(),
+            titles: Mutex::new(Scripted {
+                script: Script::text("Warp and weft"),
+                calls: 0,
+            }),
             calls: Mutex::default(),
             last: AtomicU64::new(0),
             gates: watch::Sender::default(),
@@ -245,7 +293,8 @@ impl Provider {
         self.address
     }
 
-    /// The base address of its API, as clients are configured with: `http://127.0.0.1:PORT/v1`.
+    /// The base address of its API, as clients are configured with: `http://127.0.0.1:PORT/v1`. For all wires, Azure's and
+    /// Ollama's included, as whatever stands before their own path will do.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
@@ -253,6 +302,18 @@ impl Provider {
     /// Says how a model behaves from now on; its calls are counted anew.
     pub fn script(&self, model: &str, script: impl Into<Script>) {
         self.shared.script(model, script.into());
+    }
+
+    /// Says how every model behaves from now on where it is asked for a title; as long as nothing is said, `Warp and weft` is the
+    /// title of everything.
+    pub fn script_titles(&self, script: impl Into<Script>) {
+        let script = script.into();
+        *lock(&self.shared.titles) = Scripted { script, calls: 0 };
+    }
+
+    /// Every call for a title so far, in order of arrival.
+    pub fn titles(&self) -> Vec<Call> {
+        self.shared.titles()
     }
 
     /// Opens a gate, for all that wait there and all that come.
@@ -265,7 +326,7 @@ impl Provider {
         self.shared.set_gate(gate, false);
     }
 
-    /// Every call so far, in order of arrival.
+    /// Every call so far, in order of arrival, those for titles apart.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.calls()
     }
@@ -353,10 +414,44 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 /// The wire of a request that asks a model. Whatever stands before `/chat/completions` or `/messages` will do, as
 /// clients differ in whether the version belongs to the base address.
 fn wire_of(request: &Request) -> Option<Wire> {
-    match request.method.as_str() {
-        "POST" if request.path.ends_with("/chat/completions") => Some(Wire::OpenAi),
-        "POST" if request.path.ends_with("/messages") => Some(Wire::Anthropic),
-        _ => None,
+    if request.method != "POST" {
+        return None;
+    }
+    let ends = |end: &str| request.path.ends_with(end);
+    if ends("/chat/completions") {
+        Some(Wire::OpenAi)
+    } else if ends("/messages") {
+        Some(Wire::Anthropic)
+    } else if ends(":generateContent") || ends(":streamGenerateContent") {
+        Some(Wire::Gemini)
+    } else if ends("/api/chat") {
+        Some(Wire::Ollama)
+    } else {
+        None
+    }
+}
+
+/// The model that a request asks for. Gemini and Azure have it in the path.
+fn model_of(wire: Wire, request: &Request, body: &Value) -> String {
+    let segment = |after: &str, until: &str| {
+        let (_, rest) = request.path.split_once(after)?;
+        let (name, _) = rest.split_once(until)?;
+        Some(decoded(name))
+    };
+    let in_path = match wire {
+        Wire::Gemini => segment("/models/", ":"),
+        Wire::OpenAi => segment("/openai/deployments/", "/"),
+        Wire::Anthropic | Wire::Ollama => None,
+    };
+    in_path.unwrap_or_else(|| body["model"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Whether the answer is a stream, by each wire's own rule.
+fn is_streamed(wire: Wire, request: &Request, body: &Value) -> bool {
+    match wire {
+        Wire::OpenAi | Wire::Anthropic => body["stream"] == true,
+        Wire::Gemini => request.path.ends_with(":streamGenerateContent"),
+        Wire::Ollama => body["stream"] != false,
     }
 }
 
@@ -364,24 +459,34 @@ fn other(shared: &Shared, request: &Request) -> (u16, Value) {
     if let Some(path) = request.path.strip_prefix("/control/") {
         return control(shared, request, path);
     }
-    let is_anthropic = request.headers.contains_key("anthropic-version");
-    if request.method == "GET" && request.path.ends_with("/models") {
-        let names = shared.names();
-        return (
-            200,
-            if is_anthropic {
-                anthropic::models(&names)
-            } else {
-                openai::models(&names)
-            },
-        );
-    }
-    let wire = if is_anthropic {
+    let has = |header: &str| request.headers.contains_key(header);
+    let wire = if has("anthropic-version") {
         Wire::Anthropic
+    } else if has("x-goog-api-key") {
+        Wire::Gemini
+    } else if request.path.contains("/api/") {
+        Wire::Ollama
     } else {
         Wire::OpenAi
     };
-    (404, refusal(wire, 404, "no such address", None))
+    let end = request.path.rsplit('/').next().unwrap_or_default();
+    match (request.method.as_str(), wire, end) {
+        ("GET", Wire::OpenAi, "models") => (200, openai::models(&shared.names())),
+        ("GET", Wire::Anthropic, "models") => (200, anthropic::models(&shared.names())),
+        ("GET", Wire::Gemini, "models") => (200, gemini::models(&shared.names())),
+        ("GET", Wire::Ollama, "tags") => (200, ollama::models(&shared.names())),
+        ("POST", Wire::Ollama, "show") => {
+            let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let name = body["model"].as_str().unwrap_or_default();
+            if shared.knows(name) {
+                (200, ollama::shown())
+            } else {
+                let message = format!("model '{name}' not found");
+                (404, refusal(wire, 404, &message, None))
+            }
+        }
+        _ => (404, refusal(wire, 404, "no such address", None)),
+    }
 }
 
 /// Whether the connection can take another request.
@@ -392,7 +497,8 @@ async fn answer(
     request: &Request,
 ) -> bool {
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    let model = body["model"].as_str().unwrap_or_default().to_owned();
+    let model = model_of(wire, request, &body);
+    let is_streamed = is_streamed(wire, request, &body);
     let number = shared.began(wire, &model, request, &body);
     let mut asked = Asked {
         model,
@@ -402,7 +508,7 @@ async fn answer(
         body,
     };
     let turn = shared.turn(&mut asked).unwrap_or_else(|| unknown(&asked));
-    let end = Play::new(connection, shared, number, &asked, &turn)
+    let end = Play::new(connection, shared, number, &asked, &turn, is_streamed)
         .run()
         .await;
     match end {

@@ -11,6 +11,8 @@ use tokio::{
 use super::*;
 use crate::wait::{PATIENCE, within};
 
+mod wires;
+
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     reqwest::Client::builder()
         .no_proxy()

@@ -1,0 +1,335 @@
+//! What becomes of a step whose model fails: the next of the fallbacks says it, or the run fails.
+//!
+//! The failed call is booked, the next model chosen and what was shown taken back in one transaction, so that whoever takes the run
+//! over at any moment goes on with the model that is written down, and nothing is shown twice.
+
+use entities::{
+    CommandError, ModelId, ModelKind, RunError, RunErrorKind, llm_model, message, model_call,
+    model_fallback, query::*, run, tool_call,
+};
+use events::Command;
+use providers::{ModelError, ModelErrorKind, TokenUsage};
+
+use super::{Hand, Stop, compact::Untold};
+use crate::{
+    event::{Body, RunFacts},
+    heard::Heard,
+    models::{
+        context_window,
+        health::{self, Gate, gate},
+    },
+    prices::{add, priced},
+    reasons::run_error,
+    start::SYSTEM,
+    turns::Turn,
+    usage,
+};
+
+/// Why the model in use does not finish the step.
+struct Lost {
+    error: RunError,
+    /// Absent where it was not called.
+    call: Option<model_call::Model>,
+    /// Whether it tells of the model's health.
+    is_its_fault: bool,
+    /// Something of its answer was shown.
+    was_shown: bool,
+    /// Which others may be tried.
+    others: Others,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Any,
+    /// Those that can be told more.
+    Larger,
+    /// They would refuse the same.
+    None,
+}
+
+impl Others {
+    fn after(error: &ModelError) -> Self {
+        match error.kind {
+            ModelErrorKind::ContextTooLong => Self::Larger,
+            _ if health::is_of_the_request(error) => Self::None,
+            _ => Self::Any,
+        }
+    }
+}
+
+impl Hand {
+    /// Makes the model in use one that may be called, waiting for its turn where it has a limit. The answer is given up after the
+    /// call.
+    pub(super) async fn choose(&mut self) -> Result<Option<Turn>, Stop> {
+        loop {
+            if self.is_stale {
+                self.look_up_model().await?;
+            }
+            self.is_stale = true;
+            if gate(&self.started.model, self.engine.clock().now()) == Gate::Open {
+                self.fall_back(left_alone()).await?;
+                continue;
+            }
+            let turn = self.wait_for_turn().await?;
+            if turn.is_some() {
+                // That may have taken long.
+                self.look_up_model().await?;
+            }
+            self.tries_anew = false;
+            match gate(&self.started.model, self.engine.clock().now()) {
+                Gate::Closed => return Ok(turn),
+                Gate::Open => {}
+                Gate::Rested(since) => {
+                    let model = self.started.model.id;
+                    self.tries_anew = self
+                        .patiently(|| self.engine.try_anew(model, since))
+                        .await?;
+                    if self.tries_anew {
+                        return Ok(turn);
+                    }
+                }
+            }
+            self.fall_back(left_alone()).await?;
+        }
+    }
+
+    async fn look_up_model(&mut self) -> Result<(), Stop> {
+        let id = self.started.model.id;
+        let row = self
+            .patiently(|| async {
+                llm_model::Entity::anywhere(SYSTEM)
+                    .filter(llm_model::Column::Id.eq(id))
+                    .one(&**self.engine.log().snapshot().tx().await?)
+                    .await
+            })
+            .await?;
+        if let Some(row) = row {
+            self.started.model = row;
+        }
+        Ok(())
+    }
+
+    /// The provider refused or broke off. An error: no other model goes on.
+    pub(super) async fn broken(&mut self, heard: Heard, error: ModelError) -> Result<(), Stop> {
+        self.log.flush().await?;
+        let said = heard.letters();
+        let usage = priced(
+            &self.started.model,
+            &self.started.currency,
+            TokenUsage {
+                output: said.div_ceil(4) as u64,
+                ..TokenUsage::default()
+            },
+        );
+        let call = self.booked(
+            usage,
+            said > 0,
+            health::outcome(&error).to_owned(),
+            heard.began,
+            heard.first.map(|(_, ttft)| ttft),
+            None,
+        );
+        let is_of_the_request = health::is_of_the_request(&error);
+        let lost = Lost {
+            error: run_error(&error),
+            call: Some(call),
+            is_its_fault: !is_of_the_request,
+            was_shown: !heard.parts.is_empty(),
+            others: Others::after(&error),
+        };
+        let fallen = self.fall_back(lost).await;
+        if fallen.is_err() {
+            // What it said stays.
+            self.started.answer.parts.0.extend(heard.parts);
+        }
+        fallen
+    }
+
+    /// The model in use can't be told so much, or failed to make it shorter.
+    pub(super) async fn untold(&mut self, untold: Untold) -> Result<(), Stop> {
+        let Untold { error, call } = untold;
+        self.fall_back(Lost {
+            error: run_error(&error),
+            is_its_fault: !health::is_of_the_request(&error),
+            call,
+            was_shown: false,
+            others: Others::after(&error),
+        })
+        .await
+    }
+
+    /// The model in use can't even be called.
+    pub(super) async fn unusable(&mut self) -> Result<(), Stop> {
+        let error = RunError {
+            kind: RunErrorKind::ModelError,
+            message: "the model can't be called as it is configured".into(),
+            detail: None,
+            retryable: false,
+        };
+        self.fall_back(Lost {
+            error,
+            ..left_alone()
+        })
+        .await
+    }
+
+    /// Takes the next of the fallbacks into use. An error: there is none, or the run is not this worker's any more.
+    async fn fall_back(&mut self, lost: Lost) -> Result<(), Stop> {
+        let current = self.started.model.clone();
+        self.tried.push(current.id);
+        let (tried, tries_anew) = (self.tried.clone(), self.tries_anew);
+        let Lost {
+            error,
+            call,
+            is_its_fault,
+            was_shown,
+            others,
+        } = lost;
+        let reason = format!("{}: another model goes on", error.message);
+        let done = self
+            .command(move |c, mut run| {
+                Box::pin(async move {
+                    if let Some(call) = call {
+                        add(&mut run.usage, &call.usage);
+                        usage::call(c, &run, call).await?;
+                        if is_its_fault {
+                            health::failed(c, &current, tries_anew).await?;
+                        }
+                    }
+                    let next = next_of(c, &run, &current, &tried, others).await?;
+                    if let Some(next) = &next {
+                        run.model_id = Some(next.id);
+                        if was_shown {
+                            take_back(c, &run, reason).await?;
+                        }
+                        take_into_use(c, &run, next.id).await?;
+                    }
+                    run::Entity::change_anywhere(SYSTEM)
+                        .filter(run::Column::Id.eq(run.id))
+                        .set(run::ActiveModel {
+                            usage: Set(run.usage.clone()),
+                            model_id: Set(run.model_id),
+                            ..Default::default()
+                        })
+                        .exec(&**c.tx())
+                        .await?;
+                    Ok((run, next))
+                })
+            })
+            .await?;
+        let (run, Some(next)) = done else {
+            return Err(Stop::Fail(error));
+        };
+        tracing::info!(run = %run.id, model = %next.id, "another model goes on");
+        self.started.run = run;
+        self.started.model = next;
+        self.is_stale = false;
+        Ok(())
+    }
+}
+
+/// Its breaker is open.
+fn left_alone() -> Lost {
+    Lost {
+        error: RunError {
+            kind: RunErrorKind::ModelError,
+            message: "the model failed too often just now, and is not called for a moment".into(),
+            detail: None,
+            retryable: true,
+        },
+        call: None,
+        is_its_fault: false,
+        was_shown: false,
+        others: Others::Any,
+    }
+}
+
+/// The next that may be called, after the one in use, of the fallbacks of the model that the run was begun with. Whoever may use an
+/// agent may use these with it, seen by him or not.
+async fn next_of(
+    c: &Command,
+    run: &run::Model,
+    current: &llm_model::Model,
+    tried: &[ModelId],
+    others: Others,
+) -> Result<Option<llm_model::Model>, CommandError> {
+    let Some(primary) = run.primary_model_id.or(run.model_id) else {
+        return Ok(None);
+    };
+    if others == Others::None {
+        return Ok(None);
+    }
+    let places: Vec<ModelId> = model_fallback::Entity::anywhere(SYSTEM)
+        .filter(model_fallback::Column::ModelId.eq(primary))
+        .order_by_asc(model_fallback::Column::Position)
+        .all(&**c.tx())
+        .await?
+        .into_iter()
+        .map(|place| place.fallback_id)
+        .collect();
+    if places.is_empty() {
+        return Ok(None);
+    }
+    let mut rows = llm_model::Entity::anywhere(SYSTEM)
+        .filter(llm_model::Column::TenantId.eq(run.tenant_id))
+        .filter(llm_model::Column::Id.is_in(places.iter().copied()))
+        .filter(llm_model::Column::DeletedAt.is_null())
+        .filter(llm_model::Column::Kind.eq(ModelKind::Chat))
+        .all(&**c.tx())
+        .await?;
+    let after = places.iter().position(|id| *id == current.id);
+    let next = places.iter().skip(after.map_or(0, |at| at + 1)).find(|id| {
+        !tried.contains(id)
+            && rows.iter().any(|row| {
+                row.id == **id
+                    && gate(row, c.now()) != Gate::Open
+                    && (others == Others::Any || context_window(row) > context_window(current))
+            })
+    });
+    let row = next.and_then(|id| rows.iter().position(|row| row.id == *id));
+    Ok(row.map(|at| rows.swap_remove(at)))
+}
+
+/// What the step had said is said again.
+async fn take_back(c: &mut Command, run: &run::Model, reason: String) -> Result<(), CommandError> {
+    tool_call::Entity::delete_anywhere(SYSTEM)
+        .filter(tool_call::Column::RunId.eq(run.id))
+        .filter(tool_call::Column::Step.gte(run.steps))
+        .exec(&**c.tx())
+        .await?;
+    let answer = super::finish::answer_of(c, run).await?;
+    c.append(
+        run.conversation_id.0,
+        Some((run.id, run.attempt)),
+        Body::StepRestarted {
+            step: run.steps,
+            reason,
+            message: answer.id,
+            from_part: u32::try_from(answer.parts.0.len()).unwrap_or(u32::MAX),
+        }
+        .draft(),
+    );
+    Ok(())
+}
+
+/// Run and answer name the model that is in use.
+async fn take_into_use(
+    c: &mut Command,
+    run: &run::Model,
+    model: ModelId,
+) -> Result<(), CommandError> {
+    message::Entity::change_anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(run.output_message_id))
+        .set(message::ActiveModel {
+            model_id: Set(Some(model)),
+            ..Default::default()
+        })
+        .exec(&**c.tx())
+        .await?;
+    c.append(
+        run.conversation_id.0,
+        Some((run.id, run.attempt)),
+        Body::RunUpdated(RunFacts::of(run)).draft(),
+    );
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Carrying a run: call the model, streaming into the log; checkpoint; carry out the tool calls; again, until it answers without
+//! any. Everything that is written is fenced: a worker that lost its run notices when it writes.
+
+mod compact;
+mod failover;
+mod finish;
+mod hold;
+mod listen;
+mod tools;
+
+use std::time::Duration;
+
+use adapters::clock::BootInstant;
+use entities::{CommandError, ModelId, RunError, RunErrorKind, run};
+use events::{Fate, RunLog};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Engine,
+    end::{self, Ending},
+    reasons::internal,
+    start::Started,
+};
+
+/// How long a run may go without any progress, and in all.
+const WITHOUT_PROGRESS: Duration = Duration::from_secs(30 * 60);
+const IN_ALL: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+
+/// Why a worker lets go of a run.
+enum Stop {
+    /// It is over, or somebody else's, or this process must not go on with it: nothing more to do here.
+    LetGo,
+    /// It fails, for this reason.
+    Fail(RunError),
+}
+
+impl From<events::Shut> for Stop {
+    fn from(shut: events::Shut) -> Self {
+        match shut.0 {
+            Fate::Failed => Self::Fail(internal("what the model said could not be stored")),
+            Fate::Open | Fate::Fenced | Fate::Gone => Self::LetGo,
+        }
+    }
+}
+
+/// A run in the hands of this process.
+struct Hand {
+    engine: Engine,
+    started: Started,
+    log: RunLog,
+    stop: CancellationToken,
+    /// The model's row may have changed since it was read.
+    is_stale: bool,
+    /// This call is to show whether the model does better.
+    tries_anew: bool,
+    /// Models that failed within this step.
+    tried: Vec<ModelId>,
+}
+
+impl Engine {
+    /// Carries a run that was just taken up, in a task of its own. `since`: before the claim was sent.
+    pub(crate) fn take_up(&self, started: Started, since: BootInstant) {
+        let run = &started.run;
+        let (id, attempt) = (run.id, run.attempt);
+        let stop = CancellationToken::new();
+        let log = self.log().open(
+            run.tenant_id,
+            run.conversation_id.0,
+            (id, attempt),
+            started.fence,
+            started.head,
+        );
+        let held = self.hold(id, attempt, stop.clone(), since);
+        let hand = Hand {
+            engine: self.clone(),
+            started,
+            log,
+            stop,
+            is_stale: false,
+            tries_anew: false,
+            tried: Vec::new(),
+        };
+        self.log().tasks().spawn("carrying a run", async move {
+            hand.carry().await;
+            drop(held);
+        });
+    }
+}
+
+impl Hand {
+    async fn carry(mut self) {
+        let stop = loop {
+            match self.step().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(stop) => break stop,
+            }
+        };
+        if let Stop::Fail(error) = stop
+            && let Err(error) = self.fail(error).await
+        {
+            tracing::warn!(run = %self.started.run.id, error = &error as &dyn std::error::Error, "failed to end a run; its lease will lapse");
+        }
+    }
+
+    fn run(&self) -> &run::Model {
+        &self.started.run
+    }
+
+    /// One step, or what is left of it; whether another one follows.
+    async fn step(&mut self) -> Result<bool, Stop> {
+        if self.engine.closing().is_cancelled() {
+            // Between steps nothing is lost: the leases are given back, and another process goes on.
+            return Err(Stop::LetGo);
+        }
+        if self.engine.clock().now() - self.run().created_at > IN_ALL
+            && self
+                .run()
+                .started_at
+                .is_some_and(|at| self.engine.clock().now() - at > IN_ALL)
+        {
+            return Err(Stop::Fail(RunError {
+                kind: RunErrorKind::Interrupted,
+                message: "the run took longer than 24 hours".into(),
+                detail: None,
+                retryable: true,
+            }));
+        }
+        self.allowed().await?;
+        if self.tools().await? {
+            return Ok(true);
+        }
+        let heard = self.listen().await?;
+        self.finish_step(heard).await
+    }
+
+    /// A run acts for who asked for it, with the rights that are left of those he had then.
+    async fn allowed(&self) -> Result<(), Stop> {
+        let run = self.run();
+        let scope = self
+            .patiently(|| {
+                self.engine.authority().scope_of_run(
+                    run.tenant_id,
+                    run.user_id,
+                    run.api_key_id,
+                    run.permissions,
+                )
+            })
+            .await?
+            .filter(|scope| {
+                scope.may(entities::Permission::ConversationsUse)
+                    && scope.may(entities::Permission::AgentsUse)
+            });
+        if scope.is_some() {
+            return Ok(());
+        }
+        Err(Stop::Fail(RunError {
+            kind: RunErrorKind::Forbidden,
+            message: "whoever asked for this run may not any more".into(),
+            detail: None,
+            retryable: false,
+        }))
+    }
+
+    /// Ends the run as failed, with what it said so far.
+    async fn fail(&mut self, error: RunError) -> Result<(), CommandError> {
+        let parts = self.started.answer.parts.clone();
+        let done = self
+            .command(move |c, run| {
+                Box::pin(async move {
+                    let answer = finish::answer_of(c, &run).await?;
+                    // What the log has of a step that did not come to its end is longer than what a checkpoint has.
+                    let live = crate::live::of(c.tx(), std::slice::from_ref(&answer))
+                        .await?
+                        .remove(&answer.id)
+                        .unwrap_or_default();
+                    let parts = if live.0.len() >= parts.0.len() {
+                        live
+                    } else {
+                        parts
+                    };
+                    end::end(
+                        c,
+                        run,
+                        answer,
+                        Ending {
+                            parts: Some(parts),
+                            ..Ending::failed(error)
+                        },
+                    )
+                    .await
+                })
+            })
+            .await;
+        match done {
+            Ok(()) | Err(Stop::LetGo) => Ok(()),
+            Err(Stop::Fail(error)) => Err(CommandError::Internal(error.message)),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Finding conversations by words of their titles and messages: an index of [terms], and the named query that reads it.
+//!
+//! The rows are the truth and the index follows them: whatever changes a text says so in `is_indexed`, and the indexer, which takes
+//! batches of such rows, writes the index from them or takes away what is not to be found any more.
+
+pub mod terms;
+
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter,
+    QuerySelect, Value,
+    sea_query::{Expr, LockBehavior, LockType},
+};
+use uuid::Uuid;
+
+use crate::{
+    Backend, ConversationId, MessageId, MessageRole, MessageStatus, Scope, SystemScope, TenantId,
+    Tx, UserId, conversation, message, runs::statement,
+};
+
+use self::terms::{Asked, Terms};
+
+/// A text that is to be found, or not any more.
+#[derive(Debug)]
+struct Text {
+    /// Of the message, or of the conversation whose title it is.
+    id: Uuid,
+    tenant: TenantId,
+    conversation: ConversationId,
+    owner: UserId,
+    /// `None`: it is not to be found.
+    text: Option<String>,
+}
+
+/// A term that stands in all texts of one owner, and in hardly any other: an owner's texts are found among a tenant's as fast as
+/// if there were no others.
+fn owners(tenant: TenantId, owner: UserId) -> String {
+    format!("{}{}", tenant.0.simple(), owner.0.simple())
+}
+
+/// Whether there is a text that the index does not know as it is.
+///
+/// # Errors
+/// What the database says.
+pub async fn is_behind(_: SystemScope, db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let message = message::Entity::find()
+        .select_only()
+        .column(message::Column::Id)
+        .filter(unindexed())
+        .limit(1)
+        .into_tuple::<MessageId>()
+        .one(db)
+        .await?;
+    if message.is_some() {
+        return Ok(true);
+    }
+    let title = conversation::Entity::find()
+        .select_only()
+        .column(conversation::Column::Id)
+        .filter(conversation::Column::IsIndexed.eq(false))
+        .limit(1)
+        .into_tuple::<ConversationId>()
+        .one(db)
+        .await?;
+    Ok(title.is_some())
+}
+
+fn unindexed() -> Condition {
+    Condition::all()
+        .add(message::Column::IsIndexed.eq(false))
+        .add(message::Column::Status.ne(MessageStatus::Streaming))
+}
+
+/// Brings the index up to date with at most `limit` messages and as many titles, those that nobody else is at. Answers how many
+/// it took. A few statements; on SQLite two for each text.
+///
+/// # Errors
+/// What the database says.
+pub async fn catch_up(_: SystemScope, tx: &Tx, limit: u64) -> Result<u64, DbErr> {
+    let mut messages = message::Entity::find().filter(unindexed()).limit(limit);
+    let mut titles = conversation::Entity::find()
+        .filter(conversation::Column::IsIndexed.eq(false))
+        .limit(limit);
+    if tx.backend() == Backend::Postgres {
+        messages = messages.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
+        titles = titles.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
+    }
+    let messages = messages.all(&**tx).await?;
+    let titles = titles.all(&**tx).await?;
+    let taken = (messages.len() + titles.len()) as u64;
+    if taken == 0 {
+        return Ok(0);
+    }
+    let talks = conversation::Entity::find()
+        .filter(conversation::Column::Id.is_in(messages.iter().map(|row| row.conversation_id)))
+        .all(&**tx)
+        .await?;
+    let said = messages.iter().filter_map(|row| {
+        let talk = talks.iter().find(|talk| talk.id == row.conversation_id)?;
+        let is_there = row.removed_at.is_none()
+            && talk.deleted_at.is_none()
+            && row.role != MessageRole::System;
+        Some(Text {
+            id: row.id.0,
+            tenant: row.tenant_id,
+            conversation: row.conversation_id,
+            owner: talk.owner_id,
+            text: is_there.then(|| row.parts.text()),
+        })
+    });
+    let called = titles.iter().map(|row| Text {
+        id: row.id.0,
+        tenant: row.tenant_id,
+        conversation: row.id,
+        owner: row.owner_id,
+        text: row.title.clone().filter(|_| row.deleted_at.is_none()),
+    });
+    let texts: Vec<_> = said.chain(called).collect();
+    let gone: Vec<_> = titles.iter().filter(|row| row.deleted_at.is_some()).collect();
+    forget(tx, "id", texts.iter().map(|text| text.id).collect()).await?;
+    forget(tx, "conversation_id", gone.iter().map(|row| row.id.0).collect()).await?;
+    let gone: Vec<_> = gone.iter().map(|row| row.id).collect();
+    for text in &texts {
+        if !gone.contains(&text.conversation) {
+            write(tx, text).await?;
+        }
+    }
+    message::Entity::update_many()
+        .col_expr(message::Column::IsIndexed, Expr::value(true))
+        .filter(message::Column::Id.is_in(messages.iter().map(|row| row.id)))
+        .exec(&**tx)
+        .await?;
+    conversation::Entity::update_many()
+        .col_expr(conversation::Column::IsIndexed, Expr::value(true))
+        .filter(conversation::Column::Id.is_in(titles.iter().map(|row| row.id)))
+        .exec(&**tx)
+        .await?;
+    Ok(taken)
+}
+
+/// Takes texts out of the index.
+async fn forget(tx: &Tx, column: &str, ids: Vec<Uuid>) -> Result<(), DbErr> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<_> = (1..=ids.len()).map(|n| format!("${n}")).collect();
+    let places = places.join(", ");
+    let values: Vec<Value> = ids.into_iter().map(Value::from).collect();
+    if tx.backend() == Backend::Sqlite {
+        let sql = format!(
+            "delete from search_terms where rowid in (select rowid from search_texts where {column} in ({places}))"
+        );
+        tx.execute_raw(statement(&**tx, &sql, values.clone())).await?;
+    }
+    let sql = format!("delete from search_texts where {column} in ({places})");
+    tx.execute_raw(statement(&**tx, &sql, values)).await?;
+    Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    rowid: i64,
+}
+
+async fn write(tx: &Tx, text: &Text) -> Result<(), DbErr> {
+    let Some(terms) = text.text.as_deref().map(Terms::of).filter(|terms| !terms.is_empty()) else {
+        return Ok(());
+    };
+    let mut values: Vec<Value> = vec![
+        text.id.into(),
+        text.tenant.into(),
+        text.conversation.into(),
+    ];
+    let all = terms.and(owners(text.tenant, text.owner));
+    if tx.backend() == Backend::Postgres {
+        values.push(all.tsvector().into());
+        let sql = "insert into search_texts (id, tenant_id, conversation_id, terms) values ($1, $2, $3, $4::tsvector)";
+        tx.execute_raw(statement(&**tx, sql, values)).await?;
+        return Ok(());
+    }
+    let sql = "insert into search_texts (id, tenant_id, conversation_id) values ($1, $2, $3) returning rowid";
+    let row = Row::find_by_statement(statement(&**tx, sql, values))
+        .one(&**tx)
+        .await?
+        .ok_or_else(|| DbErr::RecordNotInserted)?;
+    let values = vec![row.rowid.into(), all.spaced().into()];
+    let sql = "insert into search_terms (rowid, terms) values ($1, $2)";
+    tx.execute_raw(statement(&**tx, sql, values)).await?;
+    Ok(())
+}
+
+impl conversation::Entity {
+    /// Those of the scope's user in which a title or one message holds all the words of `asked`.
+    #[must_use]
+    pub fn holding(scope: &Scope, backend: Backend, asked: &Asked) -> Condition {
+        let owner = owners(scope.tenant(), scope.user());
+        let (sql, query) = match backend {
+            Backend::Postgres => (
+                "conversations.id in (select conversation_id from search_texts where tenant_id = $1 and terms @@ $2::tsquery)",
+                asked.tsquery(&owner),
+            ),
+            Backend::Sqlite => (
+                "conversations.id in (select t.conversation_id from search_terms join search_texts t on t.rowid = search_terms.rowid \
+                 where t.tenant_id = ? and search_terms match ?)",
+                asked.fts5(&owner),
+            ),
+        };
+        let parts = [Expr::val(scope.tenant()), Expr::val(query)];
+        Condition::all().add(Expr::cust_with_exprs(sql, parts))
+    }
+}

@@ -1,0 +1,177 @@
+//! What an operation costs whoever asks for it: refused before it runs, or taken from a bucket, and told in the answer.
+
+use std::sync::Arc;
+
+use async_graphql::{Name, Response, Tally, Value, indexmap::IndexMap};
+use bytes::Bytes;
+use schema::cost::{Cost, Costs, TooWide};
+
+use crate::{
+    budget::{Budgets, Empty, Payer, Standing},
+    config::Limits,
+    edge::{Code, Operation, Refused, Told},
+};
+
+/// The greatest integer that every client reads exactly.
+const EXACT: u64 = (1 << 53) - 1;
+
+/// What stands before the data of an answer without errors; after it comes a brace.
+const DATA: &str = "{\"data\":";
+
+/// Knows prices and buckets.
+#[derive(Debug)]
+pub(super) struct Till {
+    costs: Costs,
+    max_complexity: u64,
+    budgets: Arc<Budgets>,
+}
+
+/// What was taken for an operation that may run.
+#[derive(Debug)]
+pub(super) struct Bill {
+    cost: Cost,
+    payer: Payer,
+    standing: Standing,
+    budgets: Arc<Budgets>,
+    tally: Arc<Tally>,
+    told: bool,
+}
+
+impl Till {
+    pub(super) fn new(limits: &Limits, budgets: Arc<Budgets>) -> Self {
+        let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Self {
+            costs: Costs::new(whole(limits.max_page_size)),
+            max_complexity: whole(limits.max_complexity),
+            budgets,
+        }
+    }
+
+    /// Takes what `operation` costs from its payer's bucket.
+    ///
+    /// # Errors
+    /// The answer, in place of one that would have run: QUERY_TOO_COMPLEX, or RATE_LIMITED.
+    pub(super) fn charge(
+        &self,
+        payer: Payer,
+        operation: &Operation,
+    ) -> Result<Bill, Box<Response>> {
+        let request = &operation.request;
+        let cost = self.costs.cost(
+            &operation.document,
+            request.operation_name.as_deref(),
+            &request.variables,
+        );
+        let cost = cost.map_err(|error| {
+            let limit = u64::from(TooWide::LIMIT);
+            refused(Refused {
+                limit: Some(limit),
+                actual: Some(limit + 1),
+                ..Refused::new(Code::QueryTooComplex, format!("the query {error}"))
+            })
+        })?;
+        let requested = cost.requested.min(EXACT);
+        let told = |refusal: Refused, standing| {
+            let mut response = refused(refusal);
+            tell(&mut response, requested, 0, standing);
+            response
+        };
+        // more than a full bucket holds would have to wait for ever
+        let limit = self.max_complexity.min(self.budgets.maximum(payer));
+        if requested > limit {
+            let message = format!("the request costs {requested}, at most {limit} are allowed");
+            let refusal = Refused {
+                limit: Some(limit),
+                actual: Some(requested),
+                ..Refused::new(Code::QueryTooComplex, message)
+            };
+            return Err(told(refusal, self.budgets.of(payer)));
+        }
+        match self.budgets.take(payer, requested) {
+            Ok(standing) => Ok(Bill {
+                cost,
+                payer,
+                standing,
+                budgets: self.budgets.clone(),
+                tally: cost.tally(),
+                told: false,
+            }),
+            Err(Empty {
+                standing,
+                retry_after,
+            }) => {
+                let (maximum, available) = (standing.maximum, standing.available);
+                let message = format!(
+                    "the request costs {requested}, and of {maximum} that may be used at once {available} are left"
+                );
+                let refusal = Refused {
+                    limit: Some(maximum),
+                    actual: Some(maximum - available + requested),
+                    ..Refused::new(Code::RateLimited, message).retry_after(retry_after)
+                };
+                Err(told(refusal, standing))
+            }
+        }
+    }
+}
+
+impl Bill {
+    /// What counts the answer; goes into the request's data.
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        self.tally.clone()
+    }
+
+    /// Says in an answer what it cost.
+    pub(super) fn tell(&self, response: &mut Response) {
+        let actual = self.cost.actual(&self.tally).min(EXACT);
+        tell(response, self.cost.requested, actual, self.standing);
+    }
+
+    /// What the operation costs.
+    pub(super) fn cost(&self) -> &Cost {
+        &self.cost
+    }
+
+    /// [`Bill::event`] of one that was made for several: `{"data": …}`, and what it weighs. The first one says what it cost this
+    /// follower, and so is his own.
+    pub(super) fn shared(&mut self, json: Bytes, weight: u64) -> Told {
+        if self.told {
+            self.budgets.take_event(self.payer, self.cost.event);
+            return Told::Shared(json);
+        }
+        self.tally.add(weight);
+        let data = json.slice(DATA.len()..json.len().saturating_sub(1));
+        let mut response = Response::new(Value::Binary(data));
+        self.event(&mut response);
+        Told::Own(response)
+    }
+
+    /// For each event of a subscription: the first one is paid for and says what it cost, the others are taken from the bucket.
+    pub(super) fn event(&mut self, response: &mut Response) {
+        if std::mem::replace(&mut self.told, true) {
+            self.budgets.take_event(self.payer, self.cost.event);
+        } else {
+            self.tell(response);
+        }
+    }
+}
+
+fn refused(refused: Refused) -> Box<Response> {
+    Box::new(Response::from_errors(vec![refused.into_error()]))
+}
+
+fn tell(response: &mut Response, requested: u64, actual: u64, standing: Standing) {
+    let numbers = [
+        ("requested", requested),
+        ("actual", actual),
+        ("available", standing.available),
+        ("restorePerSecond", standing.restore_per_s),
+    ];
+    let cost: IndexMap<Name, Value> = numbers
+        .into_iter()
+        .map(|(name, number)| (Name::new(name), Value::from(number)))
+        .collect();
+    response
+        .extensions
+        .insert("cost".to_owned(), Value::Object(cost));
+}
