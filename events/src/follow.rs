@@ -18,7 +18,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// The most records that are taken off the ring at once: whoever does not go on holds them.
 const TAKEN: usize = 256;
 /// The most bytes of payload that a page leaves in memory; what is beyond is read again when its turn comes.
-const HELD: usize = 256 * 1024;
+const HELD: usize = 64 * 1024;
+/// How many records are asked for at first: they may all be large.
+const FIRST: i64 = 64;
 
 /// Why following ends.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ impl Follow {
             ready: VecDeque::new(),
             begun: false,
             live: false,
-            page: PAGE,
+            page: FIRST,
         }
     }
 

@@ -78,6 +78,25 @@ pub enum BusKind {
     Redis,
 }
 
+/// Where files are kept. Nothing answers it before there are files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum ObjectStoreKind {
+    /// A folder of the server.
+    Filesystem,
+    /// A bucket that speaks the protocol of Amazon S3.
+    S3,
+}
+
+/// Where knowledge is searched. Nothing answers it before there is knowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub enum SearchKind {
+    /// An index in the data folder.
+    Embedded,
+    /// OpenSearch.
+    #[graphql(name = "OPENSEARCH")]
+    OpenSearch,
+}
+
 /// What this installation is built on; in the data of the schema, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
 pub struct ServiceBackends {

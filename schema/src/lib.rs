@@ -23,7 +23,7 @@ use resolvers::{
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
     run::{RunMutation, RunQuery},
-    service::ServiceQuery,
+    service::{ObjectStoreKind, SearchKind, ServiceQuery},
     sharing::Shareable,
 };
 
@@ -73,6 +73,9 @@ pub fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
     // No field answers them: they say what their members have in common.
     .register_output_type::<Shareable>()
     .register_output_type::<AgentSpec>()
+    // Enums are complete from the start, as their values are what clients write code for.
+    .register_output_type::<ObjectStoreKind>()
+    .register_output_type::<SearchKind>()
 }
 
 /// The schema in the Schema Definition Language, sorted, so that a change shows where it is.
@@ -94,6 +97,8 @@ fn registry() -> Registry {
     <Subscription as SubscriptionType>::create_type_info(&mut registry);
     <Shareable as OutputType>::create_type_info(&mut registry);
     <AgentSpec as OutputType>::create_type_info(&mut registry);
+    <ObjectStoreKind as OutputType>::create_type_info(&mut registry);
+    <SearchKind as OutputType>::create_type_info(&mut registry);
     registry
 }
 

@@ -255,7 +255,7 @@ async fn a_follower_far_behind_holds_little_of_it_however_large_it_is() {
         most = most.max(held.map(|record| record.payload.size()).sum::<usize>());
         seen.push(follow.next().await.unwrap().as_ref().clone());
     }
-    assert!(most <= 300 * 1024, "{most} bytes at once");
+    assert!(most <= 80 * 1024, "{most} bytes at once");
     assert!(seen == house.all(stream, 0).await.records, "each once, in order");
 }
 

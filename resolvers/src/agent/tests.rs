@@ -532,18 +532,11 @@ async fn agents_are_listed_page_by_page() {
             "{filter}"
         );
     }
-    for (variables, says) in [
-        (
-            json!({ "orderBy": "MOST_USED" }),
-            "INVALID_INPUT: orderBy MOST_USED is not served yet",
-        ),
-        (
-            json!({ "filter": { "query": "x".repeat(201) } }),
-            "INVALID_INPUT: query has 201 characters, at most 200 are allowed",
-        ),
-    ] {
-        assert_eq!(house.ask(&member, list, variables).await.unwrap_err(), says);
-    }
+    let long = json!({ "filter": { "query": "x".repeat(201) } });
+    assert_eq!(
+        house.ask(&member, list, long).await.unwrap_err(),
+        "INVALID_INPUT: query has 201 characters, at most 200 are allowed"
+    );
     let neither = house
         .ask(&member, "{ agent { id } }", json!({}))
         .await
