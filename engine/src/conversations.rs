@@ -80,13 +80,16 @@ impl Engine {
                 if let Some(Some(agent)) = input.agent {
                     usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
                 }
+                let mut set = conversation::ActiveModel::default();
                 if let Some(title) = input.title {
-                    row.title_by_person = title.is_some();
+                    set.title_by_person = Set(title.is_some());
+                    set.title = Set(title.clone());
+                    set.is_indexed = Set(false);
+                    // One that is taken off makes way for a model's, whatever became of earlier ones. Left alone otherwise: a
+                    // process that is about to write a title does not wait for the stream.
+                    set.title_due_at = Set(None);
+                    set.title_failures = Set(0);
                     row.title = title;
-                    row.is_indexed = false;
-                    // One that is taken off makes way for a model's, whatever became of earlier ones.
-                    row.title_due_at = None;
-                    row.title_failures = 0;
                 }
                 if let Some(leaf) = input.leaf {
                     row.leaf_id = match leaf {
@@ -100,16 +103,11 @@ impl Engine {
                 conversation::Entity::change_in(&scope)
                     .filter(conversation::Column::Id.eq(id))
                     .set(conversation::ActiveModel {
-                        title: Set(row.title.clone()),
-                        title_by_person: Set(row.title_by_person),
-                        title_due_at: Set(row.title_due_at),
-                        title_failures: Set(row.title_failures),
-                        is_indexed: Set(row.is_indexed),
                         agent_id: Set(row.agent_id),
                         is_archived: Set(row.is_archived),
                         leaf_id: Set(row.leaf_id),
                         updated_at: Set(row.updated_at),
-                        ..Default::default()
+                        ..set
                     })
                     .exec(&**c.tx())
                     .await?;

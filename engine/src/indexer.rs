@@ -1,27 +1,18 @@
 //! Keeping what is said findable: the index of words follows the rows, a moment later and off the path of what is said.
 
-use std::time::Duration;
-
 use entities::{CommandError, search};
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Engine, start::SYSTEM};
 
-/// How often is looked for what can't be found yet.
-const EVERY: Duration = Duration::from_millis(500);
 /// Texts of one transaction: short, as SQLite has one writer.
 const BATCH: u64 = 50;
 
 impl Engine {
     /// Keeps the index up to date, until the process closes.
     pub(crate) async fn index_texts(self) {
-        let mut every = interval(EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.closing().cancelled() => return,
-                _ = every.tick() => {}
-            }
+        let mut written = self.log().written();
+        written.mark_changed();
+        while self.something_written(&mut written).await {
             if let Err(error) = self.catch_up_index().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to index what was said; it is tried again");
             }

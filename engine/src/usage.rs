@@ -1,7 +1,7 @@
 //! What runs and calls used: booked with what it tells of, and rolled up by the hour a moment later, so that no command waits for
 //! a row that every run of a tenant would raise.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use entities::{
@@ -11,13 +11,10 @@ use entities::{
 };
 use events::Command;
 use rust_decimal::Decimal;
-use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use crate::{Engine, start::SYSTEM};
 
-/// How often a process looks for bookings, its own and those of others.
-const EVERY: Duration = Duration::from_millis(500);
 /// Bookings that one transaction rolls up.
 const BATCH: u64 = 500;
 /// For how long the minutes of models are kept; their health speaks of the last hour.
@@ -171,13 +168,9 @@ fn trunc(at: DateTime<Utc>, to: TimeDelta) -> DateTime<Utc> {
 impl Engine {
     /// Rolls up what was booked, until the process closes.
     pub(crate) async fn roll_up_usage(self) {
-        let mut every = interval(EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = self.closing().cancelled() => return,
-                _ = every.tick() => {}
-            }
+        let mut written = self.log().written();
+        written.mark_changed();
+        while self.something_written(&mut written).await {
             if let Err(error) = self.roll_up().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "failed to roll up usage; it is tried again");
             }

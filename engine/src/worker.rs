@@ -11,7 +11,10 @@ use entities::{
     CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, model_turn, query::*, run,
     runs::Candidate, tenant,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Carried, Engine, FORMAT, LEASE, MARGIN, RENEW, start};
@@ -20,6 +23,10 @@ use crate::{Carried, Engine, FORMAT, LEASE, MARGIN, RENEW, start};
 const CANDIDATES: u64 = 32;
 /// How often lapsed leases, and runs that nobody was told of, are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long what is written is let gather before the tables that follow it do, and how often they look for what other processes
+/// wrote.
+const GATHER: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(5);
 /// How long a shutdown waits for answers under way.
 const FINISH: Duration = Duration::from_secs(25);
 
@@ -181,6 +188,24 @@ impl Engine {
         let mut tick = interval(Duration::from_millis(50));
         while !self.lock().is_empty() {
             tick.tick().await;
+        }
+    }
+
+    /// Waits until what follows the tables may have something to do; `false`: the process closes. A server at which nothing
+    /// happens looks seldom.
+    pub(crate) async fn something_written(&self, written: &mut watch::Receiver<u64>) -> bool {
+        let gathered = async {
+            tokio::select! {
+                // Its sender lives as long as the log.
+                _ = written.changed() => {}
+                () = sleep(LOOK) => {}
+            }
+            sleep(GATHER).await;
+            written.mark_unchanged();
+        };
+        tokio::select! {
+            () = self.closing().cancelled() => false,
+            () = gathered => true,
         }
     }
 

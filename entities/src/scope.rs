@@ -213,7 +213,7 @@ pub enum Principal {
 
 /// A tenant, who is asking there, and with which rights. Every read and command of a tenant's data starts with one.
 ///
-/// Made by `auth` from a credential, and by `engine` from what is stored of a run's asker; nowhere else.
+/// Made by `auth` from a credential, and by `engine` from what is stored of a run's asker or a conversation's owner; nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Scope {
     tenant: TenantId,

@@ -21,6 +21,8 @@ use crate::{
 
 /// 10⁻¹² of a unit of money: prices are per million tokens with up to six decimals.
 const PICO: i128 = 1_000_000_000_000;
+/// The most that one booking costs, in whole units: no hour has so many that their sum is too large for its column.
+const MOST: u64 = 1_000_000_000_000;
 /// Values that one statement takes at most; SQLite allows 32,766.
 const VALUES: usize = 10_000;
 
@@ -29,9 +31,11 @@ const VALUES: usize = 10_000;
 pub struct Money(i128);
 
 impl Money {
-    /// Of a decimal as it is booked; what is below 10⁻¹² is rounded.
+    /// Of a decimal as it is booked; what is below 10⁻¹² is rounded, and what is above 10¹² cut.
     #[must_use]
     pub fn of(cost: Decimal) -> Self {
+        let most = Decimal::from(MOST);
+        let cost = cost.clamp(-most, most);
         let picos = (cost * Decimal::from_i128_with_scale(PICO, 0)).round();
         Self(picos.mantissa() / 10i128.pow(picos.scale()))
     }
@@ -183,6 +187,16 @@ impl Additions {
         let head = "insert into model_minutes (tenant_id, model_id, minute, calls, failed) values";
         let tail = "on conflict (model_id, minute) do update set calls = model_minutes.calls + excluded.calls, failed = model_minutes.failed + excluded.failed";
         upsert(tx, head, minutes, tail).await?;
+        // In one order for all processes: the statements below take them in others.
+        if tx.backend() == Backend::Postgres && !self.agents.is_empty() {
+            let values: Vec<Value> = self.agents.keys().map(|&agent| agent.into()).collect();
+            let places: Vec<_> = (1..=values.len()).map(|n| format!("${n}")).collect();
+            let sql = format!(
+                "select id from agents where id in ({}) order by id for no key update",
+                places.join(", ")
+            );
+            tx.query_all_raw(statement(&**tx, &sql, values)).await?;
+        }
         // By how much is the same for most of them: one statement for each number.
         let mut by: BTreeMap<i64, Vec<AgentId>> = BTreeMap::new();
         for (agent, runs) in &self.agents {
@@ -353,5 +367,6 @@ mod tests {
         assert_eq!(sum.decimal().to_string(), "13.000000112499");
         assert_eq!(sum.columns(), (13, 112_499));
         assert_eq!(Money::default().decimal().to_string(), "0");
+        assert_eq!(Money::of(Decimal::MAX).columns(), (1_000_000_000_000, 0));
     }
 }

@@ -16,8 +16,10 @@ use crate::{
 };
 
 const SYSTEM: SystemScope = SystemScope::of("folding the log");
-/// How often it is looked at.
+/// How long what ended is let gather.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for what another process left.
+const SWEEP: Duration = Duration::from_secs(10);
 /// The most rows that one transaction joins.
 const CHUNK: usize = 5000;
 
@@ -61,14 +63,23 @@ pub(crate) async fn note(tx: &Tx, finished: &[Finished]) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Once a second, until the log is closed.
+/// Once a second while something is written, until the log is closed.
 pub(crate) async fn run(log: Log) {
     let closing = log.closing();
+    let mut written = log.written();
+    written.mark_changed();
     loop {
+        tokio::select! {
+            () = closing.cancelled() => return,
+            // The sender lives in `log`.
+            _ = written.changed() => {}
+            () = tokio::time::sleep(SWEEP) => {}
+        }
         tokio::select! {
             () = closing.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
+        written.mark_unchanged();
         loop {
             match one(&log).await {
                 Ok(true) if !closing.is_cancelled() => {}

@@ -85,6 +85,7 @@ struct Inner {
     bus: Option<Bus>,
     /// Rings when commands left notes for the streams of changes.
     noted: Notify,
+    written: watch::Sender<u64>,
     work: watch::Sender<u64>,
     stops: broadcast::Sender<RunId>,
     /// Ends the writer, after everything that may still write.
@@ -125,6 +126,7 @@ impl Log {
             waiting: Waiting::default(),
             bus,
             noted: Notify::new(),
+            written: watch::Sender::new(0),
             work: watch::Sender::new(0),
             stops: broadcast::Sender::new(1024),
             closing: CancellationToken::new(),
@@ -228,6 +230,11 @@ impl Log {
         }
         if told.noted {
             self.0.noted.notify_one();
+        }
+        if told.noted || !streams.is_empty() {
+            self.0
+                .written
+                .send_modify(|count| *count = count.wrapping_add(1));
         }
         if told.work {
             self.wake_workers();
@@ -340,6 +347,13 @@ impl Log {
 
     pub(crate) fn folding(&self) -> &Semaphore {
         &self.0.folding
+    }
+
+    /// Changes after each command of this process that told of something. A hint, for what follows the tables a moment later:
+    /// other processes write as well.
+    #[must_use]
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.0.written.subscribe()
     }
 
     /// Changes whenever there may be a run to claim.

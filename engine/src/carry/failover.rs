@@ -173,7 +173,8 @@ impl Hand {
         .await
     }
 
-    /// Takes the next of the fallbacks into use. An error: there is none, or the run is not this worker's any more.
+    /// Takes the next of the fallbacks into use. An error: there is none, and the run has failed; or it is not this worker's any
+    /// more.
     async fn fall_back(&mut self, lost: Lost) -> Result<(), Stop> {
         let current = self.started.model.clone();
         self.tried.push(current.id);
@@ -185,6 +186,7 @@ impl Hand {
             was_shown,
             others,
         } = lost;
+        let parts = self.started.answer.parts.clone();
         let reason = format!("{}: another model goes on", error.message);
         let done = self
             .command(move |c, mut run| {
@@ -196,14 +198,16 @@ impl Hand {
                             health::failed(c, &current, tries_anew).await?;
                         }
                     }
-                    let next = next_of(c, &run, &current, &tried, others).await?;
-                    if let Some(next) = &next {
-                        run.model_id = Some(next.id);
-                        if was_shown {
-                            take_back(c, &run, reason).await?;
-                        }
-                        take_into_use(c, &run, next.id).await?;
+                    let Some(next) = next_of(c, &run, &current, &tried, others).await? else {
+                        // Here and now: whoever took the run over in between would book what it said once more.
+                        super::failed(c, run, parts, error).await?;
+                        return Ok(None);
+                    };
+                    run.model_id = Some(next.id);
+                    if was_shown {
+                        take_back(c, &run, reason).await?;
                     }
+                    take_into_use(c, &run, next.id).await?;
                     run::Entity::change_anywhere(SYSTEM)
                         .filter(run::Column::Id.eq(run.id))
                         .set(run::ActiveModel {
@@ -213,12 +217,12 @@ impl Hand {
                         })
                         .exec(&**c.tx())
                         .await?;
-                    Ok((run, next))
+                    Ok(Some((run, next)))
                 })
             })
             .await?;
-        let (run, Some(next)) = done else {
-            return Err(Stop::Fail(error));
+        let Some((run, next)) = done else {
+            return Err(Stop::LetGo);
         };
         tracing::info!(run = %run.id, model = %next.id, "another model goes on");
         self.started.run = run;

@@ -11,8 +11,8 @@ mod tools;
 use std::time::Duration;
 
 use adapters::clock::BootInstant;
-use entities::{CommandError, ModelId, RunError, RunErrorKind, run};
-use events::{Fate, RunLog};
+use entities::{CommandError, ModelId, Parts, RunError, RunErrorKind, run};
+use events::{Command, Fate, RunLog};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -166,35 +166,41 @@ impl Hand {
     async fn fail(&mut self, error: RunError) -> Result<(), CommandError> {
         let parts = self.started.answer.parts.clone();
         let done = self
-            .command(move |c, run| {
-                Box::pin(async move {
-                    let answer = finish::answer_of(c, &run).await?;
-                    // What the log has of a step that did not come to its end is longer than what a checkpoint has.
-                    let live = crate::live::of(c.tx(), std::slice::from_ref(&answer))
-                        .await?
-                        .remove(&answer.id)
-                        .unwrap_or_default();
-                    let parts = if live.0.len() >= parts.0.len() {
-                        live
-                    } else {
-                        parts
-                    };
-                    end::end(
-                        c,
-                        run,
-                        answer,
-                        Ending {
-                            parts: Some(parts),
-                            ..Ending::failed(error)
-                        },
-                    )
-                    .await
-                })
-            })
+            .command(move |c, run| Box::pin(failed(c, run, parts, error)))
             .await;
         match done {
             Ok(()) | Err(Stop::LetGo) => Ok(()),
             Err(Stop::Fail(error)) => Err(CommandError::Internal(error.message)),
         }
     }
+}
+
+/// Ends a run as failed, with what it said so far: `parts`, or what the log has beyond them.
+async fn failed(
+    c: &mut Command,
+    run: run::Model,
+    parts: Parts,
+    error: RunError,
+) -> Result<(), CommandError> {
+    let answer = finish::answer_of(c, &run).await?;
+    // What the log has of a step that did not come to its end is longer than what a checkpoint has.
+    let live = crate::live::of(c.tx(), std::slice::from_ref(&answer))
+        .await?
+        .remove(&answer.id)
+        .unwrap_or_default();
+    let parts = if live.0.len() >= parts.0.len() {
+        live
+    } else {
+        parts
+    };
+    end::end(
+        c,
+        run,
+        answer,
+        Ending {
+            parts: Some(parts),
+            ..Ending::failed(error)
+        },
+    )
+    .await
 }

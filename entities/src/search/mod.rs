@@ -13,11 +13,14 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Backend, ConversationId, MessageId, MessageRole, MessageStatus, Scope, SystemScope, TenantId,
-    Tx, UserId, conversation, message, runs::statement,
+    Backend, ConversationId, MessageId, MessageRole, Scope, SystemScope, TenantId, Tx, UserId,
+    conversation, message, runs::statement,
 };
 
 use self::terms::{Asked, Terms};
+
+/// Bytes of the messages that one batch takes; the last of them may be longer.
+const AT_ONCE: usize = 128 * 1024;
 
 /// A text that is to be found, or not any more.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub async fn is_behind(_: SystemScope, db: &impl ConnectionTrait) -> Result<bool
     let title = conversation::Entity::find()
         .select_only()
         .column(conversation::Column::Id)
-        .filter(conversation::Column::IsIndexed.eq(false))
+        .filter(untitled())
         .limit(1)
         .into_tuple::<ConversationId>()
         .one(db)
@@ -64,28 +67,37 @@ pub async fn is_behind(_: SystemScope, db: &impl ConnectionTrait) -> Result<bool
     Ok(title.is_some())
 }
 
-fn unindexed() -> Condition {
-    Condition::all()
-        .add(message::Column::IsIndexed.eq(false))
-        .add(message::Column::Status.ne(MessageStatus::Streaming))
+/// Spelled out, for the index that holds such messages alone: with values beside the text no database sees that it fits.
+fn unindexed() -> Expr {
+    Expr::cust("not is_indexed and status <> 'STREAMING'")
 }
 
-/// Brings the index up to date with at most `limit` messages and as many titles, those that nobody else is at. Answers how many
-/// it took. A few statements; on SQLite two for each text.
+/// The same of conversations.
+fn untitled() -> Expr {
+    Expr::cust("not is_indexed")
+}
+
+/// Brings the index up to date with at most `limit` messages and as many titles, those that nobody else is at; of long messages
+/// fewer, as others wait for these rows, and on SQLite for the writer. Answers how many it took. A statement for each text, and a
+/// few beside; on SQLite two.
 ///
 /// # Errors
 /// What the database says.
 pub async fn catch_up(_: SystemScope, tx: &Tx, limit: u64) -> Result<u64, DbErr> {
     let mut messages = message::Entity::find().filter(unindexed()).limit(limit);
-    let mut titles = conversation::Entity::find()
-        .filter(conversation::Column::IsIndexed.eq(false))
-        .limit(limit);
+    let mut titles = conversation::Entity::find().filter(untitled()).limit(limit);
     if tx.backend() == Backend::Postgres {
         messages = messages.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
         titles = titles.lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked);
     }
-    let messages = messages.all(&**tx).await?;
+    let mut messages = messages.all(&**tx).await?;
     let titles = titles.all(&**tx).await?;
+    let mut size = 0;
+    messages.retain(|row| {
+        let fits = size < AT_ONCE;
+        size += row.parts.text().len();
+        fits
+    });
     let taken = (messages.len() + titles.len()) as u64;
     if taken == 0 {
         return Ok(0);

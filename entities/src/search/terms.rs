@@ -10,8 +10,10 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// Letters of the longest term; a longer word is found by its beginning.
 const LONGEST: usize = 64;
-/// Terms of one text. A message has 200,000 letters at most, and PostgreSQL a mebibyte for them.
+/// Terms of one text.
 const MOST: usize = 10_000;
+/// Bytes of them in all: PostgreSQL has a mebibyte for a text.
+const BYTES: usize = 512 * 1024;
 /// Terms of one question.
 const ASKED: usize = 50;
 
@@ -32,19 +34,14 @@ impl Terms {
     #[must_use]
     pub fn of(text: &str) -> Self {
         let mut terms = BTreeSet::new();
-        for run in runs(text) {
-            if terms.len() >= MOST {
+        let mut bytes = 0;
+        for term in runs(text).flat_map(Run::terms) {
+            let size = term.len();
+            if terms.len() >= MOST || bytes + size > BYTES {
                 break;
             }
-            match run {
-                Run::Word(word) => {
-                    terms.insert(word);
-                }
-                Run::Unspaced(letters) => {
-                    terms.extend(pairs(&letters));
-                    // So that each letter begins some term.
-                    terms.extend(letters.last().map(char::to_string));
-                }
+            if terms.insert(term) {
+                bytes += size;
             }
         }
         Self(terms)
@@ -137,6 +134,20 @@ enum Run {
     Word(String),
     /// Of a script that puts no spaces between words.
     Unspaced(Vec<char>),
+}
+
+impl Run {
+    /// One by one: of a long run not all are taken.
+    fn terms(self) -> impl Iterator<Item = String> {
+        let (word, letters) = match self {
+            Self::Word(word) => (Some(word), Vec::new()),
+            Self::Unspaced(letters) => (None, letters),
+        };
+        // A pair from each letter on, and the last one alone, so that each letter begins some term.
+        let pairs = (0..letters.len())
+            .map(move |at| letters[at..letters.len().min(at + 2)].iter().collect());
+        word.into_iter().chain(pairs)
+    }
 }
 
 fn runs(text: &str) -> impl Iterator<Item = Run> {
@@ -287,12 +298,27 @@ mod tests {
         }
     }
 
+    fn letter(number: u32) -> Option<char> {
+        char::from_u32(0x20000 + number)
+    }
+
     #[test]
     fn bounded() {
         let word = Terms::of(&"x".repeat(200_000));
         assert_eq!(word.0.first().map(String::len), Some(LONGEST));
         let many: String = (0..100_000).map(|n| format!("{n} ")).collect();
         assert!(Terms::of(&many).0.len() <= MOST);
+        // One run of 200,000 letters, no pair of them twice.
+        let han: String = (0..447u32)
+            .flat_map(|a| (0..447).filter_map(move |b| Some([letter(a)?, letter(500 + b)?])))
+            .flatten()
+            .collect();
+        assert!(Terms::of(&han).0.len() <= MOST);
+        let wide: String = (0..20_000)
+            .map(|n| format!("{n:05}{} ", "\u{10330}".repeat(59)))
+            .collect();
+        let bytes: usize = Terms::of(&wide).0.iter().map(String::len).sum();
+        assert!((BYTES / 2..=BYTES).contains(&bytes), "{bytes}");
         let long: String = (0..1000).map(|n| format!("w{n} ")).collect();
         assert!(Asked::of(&long).is_some_and(|asked| asked.whole.len() <= ASKED));
     }

@@ -2,6 +2,7 @@
 
 mod follow;
 mod socket;
+mod store;
 mod transcript;
 mod verbs;
 mod viewers;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 pub use follow::{Follower, Stopped};
 pub use socket::{Closed, Frame, PROTOCOL, Socket, Subscription};
+pub use store::{Lists, Talk};
 pub use transcript::{Fault, Part, Transcript};
 pub use verbs::Sent;
 pub use viewers::Viewers;

@@ -352,7 +352,7 @@ impl Transcript {
 }
 
 /// Appends an event's text where it says that it stands.
-fn append(text: &mut String, event: &Value, of: &str, part: usize) -> Option<Fault> {
+pub(super) fn append(text: &mut String, event: &Value, of: &str, part: usize) -> Option<Fault> {
     let (Some(more), Some(_)) = (event["text"].as_str(), event["offset"].as_u64()) else {
         return Some(Fault::Malformed(event.to_string()));
     };
