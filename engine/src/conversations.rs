@@ -80,7 +80,7 @@ impl Engine {
                 if let Some(Some(agent)) = input.agent {
                     usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
                 }
-                let mut set = conversation::ActiveModel::default();
+                let mut set: conversation::ActiveModel = Default::default();
                 if let Some(title) = input.title {
                     set.title_by_person = Set(title.is_some());
                     set.title = Set(title.clone());

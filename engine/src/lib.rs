@@ -220,6 +220,12 @@ impl Engine {
         &self.inner.closing
     }
 
+    /// How many runs this process carries.
+    #[must_use]
+    pub fn carries(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Whether this process may take up another run.
     pub(crate) fn has_slot(&self) -> bool {
         self.inner.options.works

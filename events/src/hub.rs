@@ -2,7 +2,7 @@
 //! tables.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -17,6 +17,9 @@ use crate::record::Record;
 const RING: usize = 1024;
 /// The most bytes of payload that it holds.
 const RING_BYTES: usize = 256 * 1024;
+/// The most batches that wait for one that they follow on. It comes at once, or, where it is of another process, with a hint or
+/// the next look at the table.
+const EARLY: usize = 64;
 /// How long after its last event a stream is looked at often.
 const ACTIVE: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,9 @@ struct Ring {
     after: i64,
     /// … up to this one.
     head: i64,
+    /// Batches that came before the ones they follow on: two that commit one after the other may be told of in another order. By
+    /// the number before their first.
+    early: BTreeMap<i64, Batch>,
     last: Option<BootInstant>,
 }
 
@@ -115,46 +121,14 @@ impl Hub {
         {
             let mut ring = lock(&channel.ring);
             ring.last = Some(now);
-            if batch.prev_head < ring.head {
-                // Late: somebody read past it already. What it may still have ahead is found in the table.
-                if batch.head <= ring.head {
-                    drop(ring);
-                    channel.heard(batch.head);
-                    return;
-                }
+            if ring.known && batch.prev_head > ring.head && ring.early.len() < EARLY {
+                // Nobody is woken for it: all would read the table for what is on its way.
+                ring.early.insert(batch.prev_head, batch);
+                return;
             }
-            if batch.prev_head != ring.head || !ring.known {
-                let begin = if !ring.known || batch.prev_head > ring.head {
-                    batch.prev_head
-                } else {
-                    batch.head
-                };
-                *ring = Ring {
-                    known: true,
-                    after: begin,
-                    head: begin,
-                    last: ring.last,
-                    ..Ring::default()
-                };
-            }
-            if batch.prev_head == ring.head {
-                ring.bytes += batch
-                    .records
-                    .iter()
-                    .map(|record| record.payload.size())
-                    .sum::<usize>();
-                ring.records.extend(batch.records);
-                ring.head = batch.head;
-                while ring.records.len() > RING || ring.bytes > RING_BYTES {
-                    let Some(first) = ring.records.pop_front() else {
-                        break;
-                    };
-                    ring.bytes -= first.payload.size();
-                    ring.after = first.seq;
-                }
-            }
+            ring.take(batch);
+            channel.heard(ring.head);
         }
-        channel.heard(batch.head);
     }
 
     /// Tells those who follow `stream` that it goes up to `head`.
@@ -169,6 +143,61 @@ impl Hub {
         let channel = self.followed(stream)?;
         let ring = lock(&channel.ring);
         ring.known.then_some(ring.head)
+    }
+}
+
+impl Ring {
+    /// Goes on with a batch, and with those that waited for it.
+    fn take(&mut self, batch: Batch) {
+        if self.known && batch.head <= self.head {
+            // Late: somebody read past it already.
+            return;
+        }
+        if !self.known || batch.prev_head > self.head {
+            self.begin(batch.prev_head);
+        } else if batch.prev_head < self.head {
+            // Somebody read into it: what it still has ahead is found in the table.
+            self.begin(batch.head);
+            self.go_on();
+            return;
+        }
+        let mut next = Some(batch);
+        while let Some(batch) = next {
+            let sizes = batch.records.iter().map(|record| record.payload.size());
+            self.bytes += sizes.sum::<usize>();
+            self.records.extend(batch.records);
+            self.head = batch.head;
+            next = self.early.remove(&self.head);
+        }
+        self.early.retain(|before, _| *before > self.head);
+        while self.records.len() > RING || self.bytes > RING_BYTES {
+            let Some(first) = self.records.pop_front() else {
+                break;
+            };
+            self.bytes -= first.payload.size();
+            self.after = first.seq;
+        }
+    }
+
+    /// Begins anew after this number; what waits for it stays.
+    fn begin(&mut self, position: i64) {
+        let mut early = std::mem::take(&mut self.early);
+        early.retain(|before, _| *before >= position);
+        *self = Self {
+            known: true,
+            after: position,
+            head: position,
+            early,
+            last: self.last,
+            ..Self::default()
+        };
+    }
+
+    /// What waited for just this place.
+    fn go_on(&mut self) {
+        if let Some(batch) = self.early.remove(&self.head) {
+            self.take(batch);
+        }
     }
 }
 
@@ -207,17 +236,13 @@ impl Channel {
     pub(crate) fn begin(&self, position: i64) {
         let mut ring = lock(&self.ring);
         if position > ring.head || !ring.known {
-            *ring = Ring {
-                known: true,
-                after: position,
-                head: position,
-                last: ring.last,
-                ..Ring::default()
-            };
+            ring.begin(position);
+            ring.go_on();
         }
+        let head = ring.head;
         drop(ring);
         // Others may wait for what this reader found: the hint that would have told them comes too late now.
-        self.heard(position);
+        self.heard(head.max(position));
     }
 }
 
@@ -273,11 +298,27 @@ mod tests {
         assert_eq!(seqs(&channel, 3), None);
         // 7 was committed before 8 and is published after it
         hub.publish(batch(7, 8), now);
-        assert_eq!(seqs(&channel, 6), None, "the table has to be read");
-        assert_eq!(seqs(&channel, 7), Some(vec![8]));
+        assert_eq!(seqs(&channel, 6), Some(vec![]), "7 is on its way");
+        assert_eq!(*channel.heads().borrow(), 6);
         hub.publish(batch(6, 7), now);
-        assert_eq!(seqs(&channel, 7), Some(vec![8]));
+        assert_eq!(seqs(&channel, 6), Some(vec![7, 8]));
         assert_eq!(*channel.heads().borrow(), 8);
+        // somebody reads the table meanwhile, and further than what waits
+        hub.publish(batch(9, 10), now);
+        channel.begin(9);
+        assert_eq!(seqs(&channel, 9), Some(vec![10]));
+        hub.publish(batch(11, 12), now);
+        channel.begin(12);
+        hub.publish(batch(10, 11), now);
+        assert_eq!(
+            (seqs(&channel, 12), seqs(&channel, 10)),
+            (Some(vec![]), None)
+        );
+        // what never comes is not waited for without end
+        for early in 0..=64 {
+            hub.publish(batch(20 + 2 * early, 22 + 2 * early), now);
+        }
+        assert_eq!(*channel.heads().borrow(), 150);
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Gate {
         lock(&self.0)
     }
 
-    fn wait(&self, wave: BoxFuture<'static, ()>) {
+    /// Lets something wait until nothing of the request can go on.
+    pub(crate) fn wait(&self, wave: BoxFuture<'static, ()>) {
         let mut waiting = self.waiting();
         if waiting.driven {
             waiting.waves.push(wave);

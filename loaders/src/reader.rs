@@ -8,6 +8,7 @@ use std::{
 };
 
 use entities::{Db, DbErr, Scope, Snapshot, Tx};
+use tokio::sync::oneshot;
 
 use crate::quiesce::{Batched, Gate, Key, LoadPanicked, Value, spawn};
 
@@ -199,12 +200,21 @@ impl Reader {
         F: FnOnce(Source) -> Fut,
         Fut: Future<Output = Result<T, LoadError>> + Send + 'static,
     {
-        let source = self.view().source.clone();
-        let read = spawn(work(source)).await;
-        read.unwrap_or_else(|error| {
-            tracing::error!(%error, "a read ended without an answer");
-            Err(LoadPanicked.into())
-        })
+        let read = work(self.view().source.clone());
+        let (tell, told) = oneshot::channel();
+        // It goes out with the loads that wait beside it, and what its rows need with what the rows of those do: one connection
+        // reads one after the other in any case.
+        self.0.gate.wait(Box::pin(async move {
+            // Whoever asked may have left.
+            let _heard = tell.send(spawn(read).await);
+        }));
+        let error = match told.await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the request ended before".to_owned(),
+        };
+        tracing::error!(error, "a read ended without an answer");
+        Err(LoadPanicked.into())
     }
 }
 

@@ -200,7 +200,7 @@ impl Hand {
                     }
                     let Some(next) = next_of(c, &run, &current, &tried, others).await? else {
                         // Here and now: whoever took the run over in between would book what it said once more.
-                        super::failed(c, run, parts, error).await?;
+                        super::failed(c, run, parts, error, true).await?;
                         return Ok(None);
                     };
                     run.model_id = Some(next.id);

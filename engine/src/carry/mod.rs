@@ -16,7 +16,7 @@ use events::{Command, Fate, RunLog};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Engine,
+    Engine, cancel,
     end::{self, Ending},
     reasons::internal,
     start::Started,
@@ -166,7 +166,7 @@ impl Hand {
     async fn fail(&mut self, error: RunError) -> Result<(), CommandError> {
         let parts = self.started.answer.parts.clone();
         let done = self
-            .command(move |c, run| Box::pin(failed(c, run, parts, error)))
+            .command(move |c, run| Box::pin(failed(c, run, parts, error, false)))
             .await;
         match done {
             Ok(()) | Err(Stop::LetGo) => Ok(()),
@@ -175,12 +175,14 @@ impl Hand {
     }
 }
 
-/// Ends a run as failed, with what it said so far: `parts`, or what the log has beyond them.
+/// Ends a run as failed, with what it said so far: `parts`, or what the log has beyond them. A call that was broken off is booked
+/// from that, unless it is already.
 async fn failed(
     c: &mut Command,
-    run: run::Model,
+    mut run: run::Model,
     parts: Parts,
     error: RunError,
+    is_booked: bool,
 ) -> Result<(), CommandError> {
     let answer = finish::answer_of(c, &run).await?;
     // What the log has of a step that did not come to its end is longer than what a checkpoint has.
@@ -193,6 +195,9 @@ async fn failed(
     } else {
         parts
     };
+    if !is_booked {
+        cancel::book_estimate(c, &mut run, &answer, &parts, "interrupted").await?;
+    }
     end::end(
         c,
         run,

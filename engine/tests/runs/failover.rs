@@ -10,7 +10,7 @@ use engine::{
 };
 use entities::{
     Backend, ConversationId, MessageStatus, ModelHealthStatus, ModelId, RunErrorKind, RunStatus,
-    llm_model, model_call, model_fallback, query::*, run_step, tool_call,
+    llm_model, model_call, model_fallback, query::*, run, run_step, tool_call,
 };
 use support::provider::{Step, Turn};
 
@@ -544,4 +544,46 @@ async fn each_run_begins_with_its_own_model() {
         let answer = house.answer(sent.run).await.unwrap();
         assert_eq!(answer.parts.text(), expected);
     }
+}
+
+/// Its call is booked with the end that it means, or not at all: whoever takes the run over books what it said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_could_not_be_stored_is_booked_once() {
+    let house = House::new().await;
+    let breaks = Turn::of([
+        Step::Text("This ".into()),
+        Step::WaitFor("on".into()),
+        Step::Drop,
+    ]);
+    house.provider.script("breaks", vec![breaks, Turn::text("Whole.")]);
+    let model = house.model("breaks").await;
+    let sent = house.send(model, None, "hello").await;
+    house
+        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
+        .await;
+    // Nobody can end the run while it is so.
+    let answer = house.run(sent.run).await.output_message_id;
+    let to = async |id| {
+        run::Entity::change_anywhere(SYSTEM)
+            .filter(run::Column::Id.eq(sent.run))
+            .set(run::ActiveModel {
+                output_message_id: Set(id),
+                ..Default::default()
+            })
+            .exec(house.engine.log().db().system(SYSTEM))
+            .await
+            .unwrap();
+    };
+    to(entities::MessageId(house.engine.clock().uuid())).await;
+    house.provider.open_gate("on");
+    support::wait::until(PATIENCE, "its worker gives up", async || {
+        (house.engine.carries() == 0).then_some(())
+    })
+    .await;
+    to(answer).await;
+    house.lapse(sent.run).await;
+    house.events(sent).await;
+    let outcomes = house.booked(sent).await.into_iter();
+    let outcomes: Vec<_> = outcomes.map(|(_, outcome, _)| outcome).collect();
+    assert_eq!(outcomes, ["lost", "finished"]);
 }

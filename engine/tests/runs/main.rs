@@ -12,6 +12,7 @@ mod context;
 mod failover;
 mod faults;
 mod house;
+mod idle;
 mod titles;
 mod turns;
 

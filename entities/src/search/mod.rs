@@ -220,3 +220,39 @@ impl conversation::Entity {
         Condition::all().add(Expr::cust_with_exprs(sql, parts))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{Database, DbBackend, QueryTrait, Statement};
+
+    use super::*;
+
+    /// What is looked at again and again reads the rows that it is about, and no others.
+    #[tokio::test]
+    async fn looking_for_what_is_not_found_yet_reads_an_index() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        let tables = include_str!("../../../migration/src/m0002_live/tables.sql");
+        let index = |name: &str| tables.lines().find(|line| line.contains(name)).unwrap();
+        let message = message::Entity::find().filter(unindexed());
+        let title = conversation::Entity::find().filter(untitled());
+        for (table, name, select) in [
+            ("messages", "messages_unindexed", message.into_query()),
+            ("conversations", "conversations_unindexed", title.into_query()),
+        ] {
+            let columns = "(id blob primary key, is_indexed boolean, status text)";
+            for sql in [&format!("create table {table} {columns}"), index(name)] {
+                db.execute_unprepared(sql).await.unwrap();
+            }
+            let mut select = select;
+            select.clear_selects().expr(Expr::val(1));
+            let explain = format!("explain query plan {}", select.to_string(sea_orm::sea_query::SqliteQueryBuilder));
+            let plan = db
+                .query_one_raw(Statement::from_string(DbBackend::Sqlite, explain))
+                .await
+                .unwrap()
+                .unwrap();
+            let plan: String = plan.try_get_by("detail").unwrap();
+            assert!(plan.contains(name), "{plan}");
+        }
+    }
+}

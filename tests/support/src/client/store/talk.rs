@@ -140,6 +140,14 @@ impl Talk {
         {
             self.put_run(run);
         }
+        self.take_siblings(message);
+        if !self.messages.contains_key(&id) || self.broken.remove(&id) {
+            self.put(message);
+        }
+    }
+
+    /// Those of a message that were not known of: of what stands on other branches nothing else may have been told.
+    fn take_siblings(&mut self, message: &Value) {
         for sibling in entries(&message["siblings"]) {
             let kin = Kin {
                 parent: parent(message),
@@ -147,9 +155,6 @@ impl Talk {
                 created_at: sibling["createdAt"].clone(),
             };
             self.kin.entry(text(&sibling["id"])).or_insert(kin);
-        }
-        if !self.messages.contains_key(&id) || self.broken.remove(&id) {
-            self.put(message);
         }
     }
 
@@ -274,6 +279,7 @@ impl Talk {
         if !is_known {
             self.put(message);
         }
+        self.take_siblings(message);
     }
 
     /// Whether a message changes no more, by what is known.
@@ -301,6 +307,7 @@ impl Talk {
             }
             _ => self.put(message),
         }
+        self.take_siblings(message);
     }
 
     fn remove(&mut self, id: &str) {
