@@ -10,9 +10,9 @@ use providers::TokenUsage;
 
 use crate::{
     Engine,
-    conversations::may,
+    conversations::{self, may},
     end::{self, Ending},
-    event::{Body, ConversationFacts},
+    event::Body,
     prices::{add, priced},
     start::SYSTEM,
     undo::{self, Gone},
@@ -99,7 +99,7 @@ async fn withdraw(
     let (conversation, moved) = undo::settle(c, run.conversation_id, &gone).await?;
     // The way back to an answer that was there before shows by nothing else.
     if moved && conversation.leaf_id != answer.parent_id {
-        let facts = ConversationFacts::of(&conversation);
+        let facts = conversations::facts(c, &conversation).await?;
         c.append(stream, None, Body::ConversationUpdated(facts).draft());
     }
     run.status = RunStatus::Cancelled;

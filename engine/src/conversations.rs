@@ -3,7 +3,7 @@
 use entities::{
     AgentId, Audience, ChangeAction, CommandError, ConversationId, MessageId, Permission, Refusal,
     ResourceKind, RunStatus, Scope, TenantId, UserId, agent, conversation, input, message,
-    query::*, run,
+    query::*, run, tree,
 };
 use events::Command;
 
@@ -111,11 +111,8 @@ impl Engine {
                     })
                     .exec(&**c.tx())
                     .await?;
-                c.append(
-                    id.0,
-                    None,
-                    Body::ConversationUpdated(ConversationFacts::of(&row)).draft(),
-                );
+                let facts = facts(c, &row).await?;
+                c.append(id.0, None, Body::ConversationUpdated(facts).draft());
                 changed(c, &scope, id, ChangeAction::Updated);
                 Ok(id)
             })
@@ -309,6 +306,20 @@ pub(crate) async fn usable_agent(
         return Err(Refusal::invalid(path, format!("the agent {:?} is disabled", row.name)).into());
     }
     Ok(row)
+}
+
+/// A conversation as it is told of: its branch ends with a message that shows, so that it is told the same later, when an answer
+/// that was yet to begin shows as well.
+pub(crate) async fn facts(
+    c: &Command,
+    row: &conversation::Model,
+) -> Result<ConversationFacts, CommandError> {
+    let mut facts = ConversationFacts::of(row);
+    if let Some(leaf) = facts.leaf {
+        let shown = tree::shown(row.tenant_id, &**c.tx(), &[leaf]).await?;
+        facts.leaf = shown.get(&leaf).copied();
+    }
+    Ok(facts)
 }
 
 /// Says in the tenant's `changes` that a conversation of the caller's own changed.

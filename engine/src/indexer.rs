@@ -14,7 +14,10 @@ impl Engine {
         written.mark_changed();
         while self.something_written(&mut written).await {
             if let Err(error) = self.catch_up_index().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to index what was said; it is tried again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to index what was said; it is tried again"
+                );
             }
         }
     }

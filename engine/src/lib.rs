@@ -7,8 +7,8 @@
 pub mod agents;
 mod ask;
 mod cancel;
-pub mod changes;
 mod carry;
+pub mod changes;
 mod context;
 pub mod conversations;
 mod end;

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Engine, conversations,
-    event::{Body, ConversationFacts},
+    event::Body,
     models::health::{Gate, gate},
     start::SYSTEM,
     usage,
@@ -320,7 +320,7 @@ impl Engine {
                         .exec(&**c.tx())
                         .await?;
                     if is_written {
-                        let facts = ConversationFacts::of(&row);
+                        let facts = conversations::facts(c, &row).await?;
                         c.append(id.0, None, Body::ConversationUpdated(facts).draft());
                         conversations::tell(
                             c,

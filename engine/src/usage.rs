@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use entities::{
-    BookingKind, CommandError, DbErr, RunStatus, booking, health, model_call,
-    model_minute, run,
+    BookingKind, CommandError, DbErr, RunStatus, booking, health, model_call, model_minute, run,
     usage::{Additions, Hour, Money, Used},
 };
 use events::Command;
@@ -121,10 +120,11 @@ fn additions(bookings: &[booking::Model]) -> Additions {
             (BookingKind::Run, Some(agent), _) => *additions.agents.entry(agent).or_default() += 1,
             (BookingKind::Call, _, Some(model)) => {
                 let minute = trunc(booking.at, TimeDelta::minutes(1));
-                let (_, calls, failed) = additions
-                    .minutes
-                    .entry((model, minute))
-                    .or_insert((booking.tenant_id, 0, 0));
+                let (_, calls, failed) =
+                    additions
+                        .minutes
+                        .entry((model, minute))
+                        .or_insert((booking.tenant_id, 0, 0));
                 *calls += 1;
                 *failed += i32::from(booking.failed);
             }
@@ -143,7 +143,11 @@ fn add(additions: &mut Additions, booking: &booking::Model, subject: Uuid, hour:
     let used: &mut Used = additions.hours.entry(of).or_default();
     used.input_tokens += booking.input_tokens;
     used.output_tokens += booking.output_tokens;
-    if let Some(cost) = booking.cost.as_deref().and_then(|cost| cost.parse::<Decimal>().ok()) {
+    if let Some(cost) = booking
+        .cost
+        .as_deref()
+        .and_then(|cost| cost.parse::<Decimal>().ok())
+    {
         used.cost += Money::of(cost);
     }
     if booking.kind == BookingKind::Call {
@@ -156,7 +160,10 @@ fn add(additions: &mut Additions, booking: &booking::Model, subject: Uuid, hour:
         (TO_FIRST_TOKEN, booking.time_to_first_token_ms),
     ] {
         if let Some(took) = took {
-            *additions.latencies.entry((of, kind, bar(took))).or_default() += 1;
+            *additions
+                .latencies
+                .entry((of, kind, bar(took)))
+                .or_default() += 1;
         }
     }
 }
@@ -172,7 +179,10 @@ impl Engine {
         written.mark_changed();
         while self.something_written(&mut written).await {
             if let Err(error) = self.roll_up().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "failed to roll up usage; it is tried again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to roll up usage; it is tried again"
+                );
             }
         }
     }

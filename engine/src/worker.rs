@@ -8,8 +8,8 @@ use std::{
 
 use adapters::clock::BootInstant;
 use entities::{
-    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, model_turn, query::*, run,
-    runs::Candidate, tenant,
+    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, model_turn,
+    query::*, run, runs::Candidate, tenant,
 };
 use tokio::{
     sync::watch,

@@ -43,7 +43,11 @@ pub(crate) fn statement(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>
 
 /// The time by the clock that leases are kept by: the server's on PostgreSQL, which all processes share; on SQLite the caller's,
 /// as the last of `values`.
-pub(crate) fn lease_clock(db: &impl ConnectionTrait, now: DateTime<Utc>, values: &mut Vec<Value>) -> String {
+pub(crate) fn lease_clock(
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+    values: &mut Vec<Value>,
+) -> String {
     if db.get_database_backend() == DbBackend::Postgres {
         return "now()".into();
     }

@@ -240,14 +240,16 @@ fn path(mut links: Vec<Link>) -> Option<Path> {
 /// # Errors
 /// What the database says.
 pub async fn shown(
-    scope: &Scope,
+    tenant: TenantId,
     db: &impl ConnectionTrait,
     messages: &[MessageId],
 ) -> Result<HashMap<MessageId, MessageId>, DbErr> {
     if messages.is_empty() {
         return Ok(HashMap::new());
     }
-    let values = with_tenant(scope, messages.iter().map(|id| id.0));
+    let values = std::iter::once(tenant.0.into())
+        .chain(messages.iter().map(|id| Value::from(id.0)))
+        .collect::<Vec<_>>();
     let sql = format!(
         "with recursive up(start, id, parent_id, is_hidden, distance) as (
            select m.id, m.id, m.parent_id, m.is_hidden, 0 from messages m where m.tenant_id = $1 and m.id in ({})

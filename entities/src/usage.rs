@@ -169,7 +169,8 @@ impl Additions {
                 (*count).into(),
             ]
         });
-        let head = "insert into usage_latencies (tenant_id, subject_id, hour, kind, bucket, count) values";
+        let head =
+            "insert into usage_latencies (tenant_id, subject_id, hour, kind, bucket, count) values";
         let tail = "on conflict (subject_id, hour, kind, bucket) do update set count = usage_latencies.count + excluded.count";
         upsert(tx, head, latencies, tail).await?;
         let minutes = self

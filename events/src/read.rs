@@ -25,7 +25,8 @@ pub struct Page {
     pub position: i64,
 }
 
-pub(crate) const COLUMNS: &str = "tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload";
+pub(crate) const COLUMNS: &str =
+    "tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload";
 
 /// Where a reader of a stream stands, of several streams at once: (stream, number).
 pub type Positions<'a> = &'a [(Uuid, i64)];

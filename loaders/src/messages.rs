@@ -137,7 +137,7 @@ impl Relation for ShownOf {
             return Ok(HashMap::new());
         };
         let messages: Vec<MessageId> = keys.iter().map(|key| key.0).collect();
-        let shown = tree::shown(scope, &**source.tx().await?, &messages).await?;
+        let shown = tree::shown(scope.tenant(), &**source.tx().await?, &messages).await?;
         Ok(shown
             .into_iter()
             .map(|(message, shown)| (Self(message), shown))

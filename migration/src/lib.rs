@@ -16,10 +16,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_foundation::Step),
-            Box::new(m0002_live::Step),
-        ]
+        vec![Box::new(m0001_foundation::Step), Box::new(m0002_live::Step)]
     }
 }
 

@@ -1,5 +1,7 @@
 //! Branches as a front end has them: asking again, other words, the switch between them, and turns that are undone.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
+
 use serde_json::{Value, json};
 use support::{
     client::{Follower, Sent},

@@ -10,7 +10,10 @@
 
 mod device;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 use support::{
@@ -54,6 +57,7 @@ enum Act {
         to: String,
     },
     Watch,
+    Glance,
     Close,
     DropTalk,
     DropLists,
@@ -231,6 +235,7 @@ fn choose(chance: &mut Chance, step: usize, device: &Device, models: &Models) ->
         84..85 => Act::Do("UpdateModel", json!({ "id": model, "name": words })),
         85..86 if agents.len() > 2 => Act::Do("DeleteAgent", json!({ "id": agent, "force": true })),
         85..88 => Act::DropTalk,
+        94..100 => Act::Glance,
         88..90 => Act::DropLists,
         90..92 => Act::Reload,
         _ => Act::Watch,
@@ -249,6 +254,7 @@ async fn perform(device: &mut Device, act: Act) {
             device.act("UpdateConversation", input).await;
         }
         Act::Watch => device.watch().await,
+        Act::Glance => device.looks += usize::from(device.glance().await),
         Act::Close => device.close(),
         Act::DropTalk => device.drop_talk(),
         Act::DropLists => device.drop_lists(),
@@ -277,8 +283,8 @@ async fn two_devices_show_what_there_is_after_whatever_was_done() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let by_the_clock = now.map_or(1, |now| u64::try_from(now.as_micros()).unwrap_or(1));
     let seed = number("WEFT_TEST_SEED").unwrap_or(by_the_clock).max(1);
-    let steps = number("WEFT_TEST_STEPS").unwrap_or(400);
-    let steps = usize::try_from(steps).unwrap_or(400);
+    let steps = number("WEFT_TEST_STEPS").unwrap_or(300);
+    let steps = usize::try_from(steps).unwrap_or(300);
     println!("seed {seed}, {steps} steps");
     let options = Options::default()
         .with("WEFT_LIMITS__COST_BUCKET", "100000000")
@@ -327,10 +333,96 @@ async fn two_devices_show_what_there_is_after_whatever_was_done() {
         quiet(&scene).await;
         for device in &mut devices {
             device.agrees().await;
+            device.is_told_the_same().await;
         }
     }
-    println!(
-        "{done} steps in {:.1} s",
-        Duration::as_secs_f64(&began.elapsed())
-    );
+    println!("{done} steps in {:.1} s", began.elapsed().as_secs_f64());
+    for device in &devices {
+        let census = device.census.lock().unwrap();
+        println!(
+            "{} looked {} times in the midst and was told {census:?}",
+            device.name, device.looks
+        );
+        let rare = [
+            "MessageUpdated",
+            "MessagesRemoved",
+            "ConversationUpdated",
+            "RunFailed",
+            "RunCancelled",
+        ];
+        for kind in rare.into_iter().filter(|_| steps >= 300) {
+            assert!(
+                census.contains_key(kind),
+                "{} was never told {kind}",
+                device.name
+            );
+        }
+    }
+}
+
+/// Puts copies of the files of a folder in the place of those of another, which stays itself: it is closed to others.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(to)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The server is set back to what it was some time ago. What was told since is expired, and whoever was told it begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_set_back_is_shown_as_it_is() {
+    let mut scene = Scene::new().await;
+    if scene.weft.database().is_some() {
+        // The folder is all there is of a server on SQLite alone.
+        return;
+    }
+    let agent = scene.agent("tokens-4-0").await;
+    let sent = scene.client.send_to_agent(&agent, "one").await;
+    scene.ended(&sent.run).await;
+    let client = scene.client.clone();
+    let title = "query ($id: ID!) { conversation(id: $id) { title } }";
+    support::wait::until(PATIENCE, "it has a title", async || {
+        let data = client.ok(title, json!({ "id": sent.conversation })).await;
+        data["conversation"]["title"].is_string().then_some(())
+    })
+    .await;
+    let backup = tempfile::tempdir().expect("a folder");
+    scene.weft.stop().await;
+    copy(&scene.weft.data(), backup.path()).expect("a copy");
+    scene.weft.restart().await;
+
+    let mut device = Device::new("desk", &client).await;
+    device.open(&sent.conversation).await;
+    for words in ["two", "three"] {
+        let again = client.send_to_conversation(&sent.conversation, words).await;
+        scene.ended(&again.run).await;
+    }
+    let new = client.send_to_agent(&agent, "elsewhere").await;
+    scene.ended(&new.run).await;
+    device.agrees().await;
+    let before = device.talk().expect("it is open").messages().len();
+    scene.weft.stop().await;
+    copy(backup.path(), &scene.weft.data()).expect("the copy");
+    scene.weft.restart().await;
+    device.agrees().await;
+    let after = device.talk().expect("it is open").messages().len();
+    assert_eq!((before, after), (6, 2));
+    // And what happens from then on is told.
+    let again = client
+        .send_to_conversation(&sent.conversation, "two, again")
+        .await;
+    scene.ended(&again.run).await;
+    device.agrees().await;
+    assert_eq!(device.talk().expect("it is open").messages().len(), 4);
 }

@@ -78,10 +78,13 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    async fn query(&self, name: &str, variables: Value) -> Value {
+    fn note(&self, name: &str) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.insert(name.to_owned());
-        drop(asked);
+    }
+
+    async fn query(&self, name: &str, variables: Value) -> Value {
+        self.note(name);
         self.scene.client.ok(&document(name), variables).await
     }
 
@@ -149,7 +152,7 @@ async fn a_front_end_can_ask_for_all_of_its_operations() {
             json!({ "after": sidebar["viewer"]["cursor"] }),
         )
         .await;
-    front.asked.lock().unwrap().insert("SidebarLive".into());
+    front.note("SidebarLive");
     let pickers = front.query("Pickers", json!({})).await;
     assert_eq!(pickers["agents"]["nodes"][0]["id"], json!(agent));
 
@@ -177,11 +180,7 @@ async fn a_front_end_can_ask_for_all_of_its_operations() {
             json!({ "id": id, "after": sent["cursor"] }),
         )
         .await;
-    front
-        .asked
-        .lock()
-        .unwrap()
-        .insert("ConversationLive".into());
+    front.note("ConversationLive");
     let told = events
         .until(|event| event["conversationEvents"]["__typename"] == "RunCompleted")
         .await;
@@ -316,11 +315,11 @@ async fn a_front_end_can_ask_for_all_of_its_operations() {
         .done(&document("SignOut"), json!({ "input": {} }))
         .await;
     assert_eq!(ended["ended"], 1);
-    let mut asked = front
+    front.note("SignOut");
+    let asked = front
         .asked
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    asked.insert("SignOut".into());
     assert_eq!(asked, OPERATIONS.keys().cloned().collect());
 }
 

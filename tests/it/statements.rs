@@ -13,6 +13,7 @@ use crate::scene::{PATIENCE, Scene};
 
 const DOCUMENTS: &[(&str, &str)] = &[
     ("agents", "query ($n: Int!) { agents(first: $n) { nodes { id name model { id name } owner { name } version { number publishedBy { name } } lastRun { id status } } } }"),
+    ("used-agents", "query ($n: Int!) { agents(first: $n, orderBy: MOST_USED) { totalCount nodes { id problems { kind message about { id } } usage { runs cost p95LatencyMs } hasUnpublishedChanges draft { model { name } } } } }"),
     ("models", "query ($n: Int!) { models(first: $n) { nodes { id name fallbacks { name } health { status errorRate } } } }"),
     (
         "conversations",
@@ -27,6 +28,8 @@ const DOCUMENTS: &[(&str, &str)] = &[
         "runs",
         "query ($n: Int!) { runs(first: $n) { nodes { status queuePosition agent { name } model { name } conversation { title } input { text } output { text } steps { index toolCalls { name } model { name } } toolCalls { status } } } }",
     ),
+    ("found-conversations", "query ($n: Int!) { conversations(first: $n, filter: { query: \"turn\" }) { totalCount nodes { id title usage { runs cost } leaf { text rating } agent { name } } } }"),
+    ("sessions", "query ($n: Int!) { agents(first: $n) { totalCount } viewer { cursor rateLimit { available } sessions { id user { name } isCurrent } tenant { usage { runs cost } } } }"),
     ("viewer", "query ($n: Int!) { viewer { user { name email } tenant { name } role permissions memberships { role tenant { name } } apiKeys(first: $n) { nodes { name owner { name } } } } }"),
 ];
 
@@ -55,7 +58,11 @@ pub async fn ask(client: &Client, id: &str, document: &str, variables: &Value) -
 }
 
 /// The statements of requests whose id begins with `prefix`, by id.
-pub async fn counted(scene: &Scene, prefix: &str, expected: usize) -> BTreeMap<String, Vec<String>> {
+pub async fn counted(
+    scene: &Scene,
+    prefix: &str,
+    expected: usize,
+) -> BTreeMap<String, Vec<String>> {
     support::wait::until(PATIENCE, "the log holds the requests", async || {
         let mut counts: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in scene

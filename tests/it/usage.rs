@@ -362,3 +362,34 @@ async fn an_agent_says_what_keeps_it_from_running() {
     client.done(delete, json!({ "id": default["id"] })).await;
     assert_eq!(problems(&any).await, [(json!("NO_MODEL"), Value::Null)]);
 }
+
+/// Whoever made an agent reads its usage as long as the credential lets him change agents, and not by a key that can't.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_reads_the_usage_that_its_own_rights_allow() {
+    let scene = Scene::new().await;
+    let agent = scene.agent("tokens-1-0").await;
+    let create = "mutation ($input: CreateApiKeyInput!) { createApiKey(input: $input) { secret errors { message } } }";
+    let read =
+        "query ($id: ID!) { agent(id: $id) { name usage { runs } } tenant { usage { runs } } }";
+    for (permissions, of_agent, of_tenant) in [
+        (json!(["AGENTS_USE", "CONVERSATIONS_USE"]), false, false),
+        (json!(["AGENTS_USE", "AGENTS_EDIT"]), true, false),
+        (json!(["AGENTS_USE", "USAGE_READ"]), true, true),
+    ] {
+        let input = json!({ "name": "k", "kind": "PERSONAL", "permissions": permissions });
+        let made = scene.client.done(create, json!({ "input": input })).await;
+        let keyed = scene.client.with_token(made["secret"].as_str());
+        let told = keyed.ok(read, json!({ "id": agent })).await;
+        assert_eq!(told["agent"]["name"], "Weaver", "{permissions}");
+        assert_eq!(
+            told["agent"]["usage"].is_object(),
+            of_agent,
+            "{permissions}"
+        );
+        assert_eq!(
+            told["tenant"]["usage"].is_object(),
+            of_tenant,
+            "{permissions}"
+        );
+    }
+}

@@ -1,6 +1,4 @@
-use entities::{
-    Access, AgentId, CommandError, Refusal, Scope, agent, agent_version, query::*,
-};
+use entities::{Access, AgentId, CommandError, Refusal, Scope, agent, agent_version, query::*};
 
 use super::{agent_changed, locked, seen};
 use crate::Engine;

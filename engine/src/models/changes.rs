@@ -1,6 +1,6 @@
 use entities::{
-    Audience, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model,
-    query::*, tenant,
+    Audience, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model, query::*,
+    tenant,
 };
 use events::Command;
 use uuid::Uuid;
@@ -44,7 +44,13 @@ pub(super) fn model_changed(
 /// Tells that a model does otherwise than it did; who may see it stays.
 pub(super) fn health_changed(c: &mut Command, row: &llm_model::Model) {
     let seen_by = seen(row).map(audience);
-    c.changed_in(row.tenant_id, ResourceKind::Model, row.id.0, seen_by, seen_by);
+    c.changed_in(
+        row.tenant_id,
+        ResourceKind::Model,
+        row.id.0,
+        seen_by,
+        seen_by,
+    );
 }
 
 /// Makes a model the tenant's default, or none; the one that was is told of as changed.

@@ -195,7 +195,11 @@ pub(super) async fn ask(
     );
     // A new question shows by itself which branch goes on; an answer that is to come does not.
     if (has_new_agent && !is_new) || said.is_none() {
-        let facts = ConversationFacts::of(&conversation);
+        let facts = ConversationFacts {
+            // The answer does not show yet.
+            leaf: Some(asked),
+            ..ConversationFacts::of(&conversation)
+        };
         c.append(id.0, None, Body::ConversationUpdated(facts).draft());
     }
     let seen_by = Some(Audience::owner(scope.user()));

@@ -555,7 +555,9 @@ async fn a_failure_that_could_not_be_stored_is_booked_once() {
         Step::WaitFor("on".into()),
         Step::Drop,
     ]);
-    house.provider.script("breaks", vec![breaks, Turn::text("Whole.")]);
+    house
+        .provider
+        .script("breaks", vec![breaks, Turn::text("Whole.")]);
     let model = house.model("breaks").await;
     let sent = house.send(model, None, "hello").await;
     house

@@ -80,14 +80,7 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
     };
     let outbound = Outbound::new(allow).unwrap();
     let providers = Providers::new(outbound.clone(), clock);
-    Engine::new(
-        log,
-        keyring,
-        providers,
-        outbound,
-        authority,
-        options,
-    )
+    Engine::new(log, keyring, providers, outbound, authority, options)
 }
 
 impl House {

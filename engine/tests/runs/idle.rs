@@ -104,7 +104,9 @@ async fn no_sum_is_too_large_to_be_rolled_up() {
     }
     let subject = sent.conversation.0;
     let db = house.engine.log().db().reader(SYSTEM);
-    let used = summed(&house.scope, db, &[subject], None, None).await.unwrap();
+    let used = summed(&house.scope, db, &[subject], None, None)
+        .await
+        .unwrap();
     let used = used[&subject].used;
     assert!(used.input_tokens > 3000 * 4_294_967_295);
     assert!(used.cost.decimal() >= Money::of("3000000000000000".parse().unwrap()).decimal());
@@ -120,7 +122,7 @@ async fn roll_ups_wait_for_each_other_in_no_circle() {
             slug: None,
             name: name.into(),
             description: None,
-            instructions: String::new(),
+            instructions: "Be brief.".into(),
             greeting: None,
             starters: Vec::new(),
             model: None,
@@ -129,7 +131,13 @@ async fn roll_ups_wait_for_each_other_in_no_circle() {
             max_steps: None,
             visibility: None,
         };
-        agents.push(house.engine.create_agent(&house.scope, input).await.unwrap());
+        agents.push(
+            house
+                .engine
+                .create_agent(&house.scope, input)
+                .await
+                .unwrap(),
+        );
     }
     let additions = |numbers: [i64; 4]| Additions {
         agents: agents.iter().copied().zip(numbers).collect(),

@@ -127,9 +127,17 @@ pub async fn catch_up(_: SystemScope, tx: &Tx, limit: u64) -> Result<u64, DbErr>
         text: row.title.clone().filter(|_| row.deleted_at.is_none()),
     });
     let texts: Vec<_> = said.chain(called).collect();
-    let gone: Vec<_> = titles.iter().filter(|row| row.deleted_at.is_some()).collect();
+    let gone: Vec<_> = titles
+        .iter()
+        .filter(|row| row.deleted_at.is_some())
+        .collect();
     forget(tx, "id", texts.iter().map(|text| text.id).collect()).await?;
-    forget(tx, "conversation_id", gone.iter().map(|row| row.id.0).collect()).await?;
+    forget(
+        tx,
+        "conversation_id",
+        gone.iter().map(|row| row.id.0).collect(),
+    )
+    .await?;
     let gone: Vec<_> = gone.iter().map(|row| row.id).collect();
     for text in &texts {
         if !gone.contains(&text.conversation) {
@@ -161,7 +169,8 @@ async fn forget(tx: &Tx, column: &str, ids: Vec<Uuid>) -> Result<(), DbErr> {
         let sql = format!(
             "delete from search_terms where rowid in (select rowid from search_texts where {column} in ({places}))"
         );
-        tx.execute_raw(statement(&**tx, &sql, values.clone())).await?;
+        tx.execute_raw(statement(&**tx, &sql, values.clone()))
+            .await?;
     }
     let sql = format!("delete from search_texts where {column} in ({places})");
     tx.execute_raw(statement(&**tx, &sql, values)).await?;
@@ -174,14 +183,15 @@ struct Row {
 }
 
 async fn write(tx: &Tx, text: &Text) -> Result<(), DbErr> {
-    let Some(terms) = text.text.as_deref().map(Terms::of).filter(|terms| !terms.is_empty()) else {
+    let Some(terms) = text
+        .text
+        .as_deref()
+        .map(Terms::of)
+        .filter(|terms| !terms.is_empty())
+    else {
         return Ok(());
     };
-    let mut values: Vec<Value> = vec![
-        text.id.into(),
-        text.tenant.into(),
-        text.conversation.into(),
-    ];
+    let mut values: Vec<Value> = vec![text.id.into(), text.tenant.into(), text.conversation.into()];
     let all = terms.and(owners(text.tenant, text.owner));
     if tx.backend() == Backend::Postgres {
         values.push(all.tsvector().into());
@@ -237,7 +247,11 @@ mod tests {
         let title = conversation::Entity::find().filter(untitled());
         for (table, name, select) in [
             ("messages", "messages_unindexed", message.into_query()),
-            ("conversations", "conversations_unindexed", title.into_query()),
+            (
+                "conversations",
+                "conversations_unindexed",
+                title.into_query(),
+            ),
         ] {
             let columns = "(id blob primary key, is_indexed boolean, status text)";
             for sql in [&format!("create table {table} {columns}"), index(name)] {
@@ -245,7 +259,10 @@ mod tests {
             }
             let mut select = select;
             select.clear_selects().expr(Expr::val(1));
-            let explain = format!("explain query plan {}", select.to_string(sea_orm::sea_query::SqliteQueryBuilder));
+            let explain = format!(
+                "explain query plan {}",
+                select.to_string(sea_orm::sea_query::SqliteQueryBuilder)
+            );
             let plan = db
                 .query_one_raw(Statement::from_string(DbBackend::Sqlite, explain))
                 .await

@@ -265,7 +265,11 @@ mod tests {
             ("4 today", "use GPT-4 today"),
             ("naïve 北京", "naive plans for 北京"),
         ] {
-            assert!(finds(asked, text), "{asked} in {text}: {:?}", Terms::of(text));
+            assert!(
+                finds(asked, text),
+                "{asked} in {text}: {:?}",
+                Terms::of(text)
+            );
         }
         for (asked, text) in [
             ("weaver ", "weavers"),
@@ -282,7 +286,19 @@ mod tests {
     #[test]
     fn what_is_asked_can_not_break_out() {
         for hostile in [
-            "' | !'", "\" OR \"", "a'b", "a\\'b", "a:*b", "NEAR(a b)", "a NOT b", "-a", "^a", "{col}: a", "a\u{0}b", "((", "*",
+            "' | !'",
+            "\" OR \"",
+            "a'b",
+            "a\\'b",
+            "a:*b",
+            "NEAR(a b)",
+            "a NOT b",
+            "-a",
+            "^a",
+            "{col}: a",
+            "a\u{0}b",
+            "((",
+            "*",
         ] {
             if let Some(asked) = Asked::of(hostile) {
                 for (written, quote) in [(asked.tsquery("x"), '\''), (asked.fts5("x"), '"')] {
@@ -292,7 +308,10 @@ mod tests {
                         "{hostile}: {written}"
                     );
                     let mut inside = written.split(quote).skip(1).step_by(2);
-                    assert!(inside.all(|term| term.chars().all(is_of_a_word)), "{written}");
+                    assert!(
+                        inside.all(|term| term.chars().all(is_of_a_word)),
+                        "{written}"
+                    );
                 }
             }
         }

@@ -256,7 +256,10 @@ async fn a_follower_far_behind_holds_little_of_it_however_large_it_is() {
         seen.push(follow.next().await.unwrap().as_ref().clone());
     }
     assert!(most <= 80 * 1024, "{most} bytes at once");
-    assert!(seen == house.all(stream, 0).await.records, "each once, in order");
+    assert!(
+        seen == house.all(stream, 0).await.records,
+        "each once, in order"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,10 @@ const MAX_LEVELS: usize = 128;
 /// that a small document can stand for more than could ever be visited.
 const MAX_SELECTIONS: usize = 20_000;
 
+/// Values that an introspection may answer, as [`length`] foresees them: no bucket pays for it, and a type leads to the types of its
+/// fields again without an end. The query that tools ask takes about a third.
+const MAX_INTROSPECTED: usize = 1_000_000;
+
 /// Bytes of text that the cache holds in each of its two generations. A parsed document takes about twenty times its text.
 const GENERATION_BYTES: usize = 128 * 1024;
 
@@ -117,9 +121,12 @@ impl Documents {
             selections: 0,
             depth: 0,
             aliases: 0,
+            introspected: 0,
+            times: 1,
             spread: HashSet::new(),
         };
         for (_, operation) in document.operations.iter() {
+            measure.introspected = 0;
             measure.scope(&operation.node.selection_set.node, 1, 1)?;
         }
         // those that nothing spreads are visited by later passes too
@@ -223,6 +230,10 @@ struct Measure<'a> {
     selections: usize,
     depth: usize,
     aliases: usize,
+    /// Values that introspection is foreseen to answer.
+    introspected: usize,
+    /// How often the selections that are looked at are answered, within introspection.
+    times: usize,
     spread: HashSet<&'a str>,
 }
 
@@ -269,12 +280,17 @@ impl<'a> Measure<'a> {
                     if !introspection {
                         self.depth = self.depth.max(depth);
                     }
+                    let times = self.times;
+                    if introspection {
+                        self.introspect(name)?;
+                    }
                     // depth 0: inside of introspection, whose own depth does not count
                     self.scope(
                         &field.node.selection_set.node,
                         if introspection { 0 } else { depth + 1 },
                         level + 1,
                     )?;
+                    self.times = times;
                 }
                 Selection::InlineFragment(fragment) => {
                     self.gather(&fragment.node.selection_set.node, depth, level + 1, aliased)?;
@@ -292,6 +308,32 @@ impl<'a> Measure<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A field of introspection, and how often what is selected of it is answered.
+    fn introspect(&mut self, field: &str) -> Result<(), Refused> {
+        self.times = self.times.saturating_mul(length(field));
+        self.introspected = self.introspected.saturating_add(self.times);
+        if self.introspected > MAX_INTROSPECTED {
+            let message = format!(
+                "the introspection answers about {} values or more, at most {MAX_INTROSPECTED} are allowed",
+                self.introspected
+            );
+            return Err(Refused::new(Code::QueryTooComplex, message)
+                .over(MAX_INTROSPECTED, self.introspected));
+        }
+        Ok(())
+    }
+}
+
+/// How long a list of introspection is, about.
+fn length(field: &str) -> usize {
+    match field {
+        "types" => 200,
+        "fields" | "inputFields" | "possibleTypes" | "enumValues" => 10,
+        "directives" => 5,
+        "args" | "interfaces" => 2,
+        _ => 1,
     }
 }
 
@@ -342,6 +384,29 @@ mod tests {
                 Some((Code::QueryTooComplex, 15, 16)),
             ),
             ("levels of introspection", introspection, None),
+            (
+                "introspection in a circle",
+                format!(
+                    "{{ __schema {{ types {} }} }}",
+                    "{ fields { type ".repeat(4) + "{ name }" + &"} }".repeat(4)
+                ),
+                Some((Code::QueryTooComplex, 1_000_000, 2_444_201)),
+            ),
+            (
+                "introspection under many names",
+                format!(
+                    "{{ {} }}",
+                    (0..30)
+                        .map(|i| format!(
+                            "a{i}: __schema {{ {} }} ",
+                            (0..30)
+                                .map(|j| format!("t{j}: types {{ name fields {{ name }} }} "))
+                                .collect::<String>()
+                        ))
+                        .collect::<String>()
+                ),
+                Some((Code::QueryTooComplex, 1_000_000, 1_001_208)),
+            ),
             ("65 brackets", deep(65), Some((Code::InvalidInput, 64, 65))),
             (
                 "many brackets",

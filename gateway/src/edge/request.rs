@@ -1,8 +1,10 @@
 //! From JSON or a query string to an operation.
 
 use async_graphql::{
-    Extensions, Request, Variables,
-    parser::types::{DocumentOperations, OperationType},
+    Extensions, Positioned, Request, Variables,
+    parser::types::{
+        DocumentOperations, ExecutableDocument, OperationType, Selection, SelectionSet,
+    },
 };
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
@@ -164,6 +166,12 @@ impl Asked {
             let message = "each field of a mutation must stand once under its name: give it an alias, or leave it out";
             return Err(Refused::invalid(message));
         }
+        if kind == OperationType::Subscription
+            && root_fields(&document, &operation.node.selection_set.node) != 1
+        {
+            let message = "a subscription has one root field: make each a subscription of its own";
+            return Err(Refused::invalid(message));
+        }
         let mut request =
             Request::new(self.query).variables(Variables::from_json(Value::Object(self.variables)));
         request.operation_name = self.operation_name;
@@ -180,6 +188,24 @@ impl Asked {
             request_id,
         })
     }
+}
+
+/// How many fields a root has with its fragments, whose depth was measured when the document was read.
+fn root_fields(document: &ExecutableDocument, set: &SelectionSet) -> usize {
+    let of = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(_) => 1,
+        Selection::InlineFragment(fragment) => {
+            root_fields(document, &fragment.node.selection_set.node)
+        }
+        // one that is not there is for validation to refuse, with its name
+        Selection::FragmentSpread(spread) => document
+            .fragments
+            .get(&spread.node.fragment_name.node)
+            .map_or(1, |fragment| {
+                root_fields(document, &fragment.node.selection_set.node)
+            }),
+    };
+    set.items.iter().map(of).sum()
 }
 
 impl Operation {

@@ -212,8 +212,10 @@ impl Agent {
             DateTime,
         >,
     ) -> Result<Option<UsageSummary>> {
-        let may = self.0.access >= entities::Access::Manage
-            || ctx.scope()?.may(Permission::UsageRead);
+        let scope = ctx.scope()?;
+        let manages =
+            self.0.access >= entities::Access::Manage && scope.may(Permission::AgentsEdit);
+        let may = manages || scope.may(Permission::UsageRead);
         if !may {
             return Ok(None);
         }

@@ -12,7 +12,8 @@
 //! | operation | 1 at least |
 //!
 //! A connection's child is what one entry costs: with `nodes` the object; with `edges` the same, since an edge counts only
-//! where its `node` is not asked for. `pageInfo` and `totalCount` are in the 2. Introspection is free: depth and aliases bound it.
+//! where its `node` is not asked for. `pageInfo` and `totalCount` are in the 2. Introspection is free: the edge bounds what it
+//! may answer.
 //!
 //! Fields that meet under one key count once, as they are answered once. What is left out by `@skip` or `@include` costs
 //! nothing. Whether the document is valid is not looked at: what is not in the schema costs nothing, and validation refuses it.

@@ -1,6 +1,7 @@
 //! One device of somebody: the lists at the side and the conversation that is open, kept by what the operations answer and tell.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +18,9 @@ use crate::{operations::document, scene::PATIENCE};
 /// Nobody waits for an event.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
+/// Moments that are remembered of a conversation.
+const LATELY: usize = 40;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -27,8 +31,32 @@ struct Shared {
     talk: Mutex<Talk>,
     /// The same events, held against the rules of the log.
     transcript: Mutex<Transcript>,
+    /// As it was after each of the newest events.
+    lately: Mutex<VecDeque<Talk>>,
+    /// How often each kind of event was told.
+    census: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// Where its events begin.
+    origin: String,
+    /// Something of it was read from a later moment than the rest, since it last stood still.
+    is_ahead: AtomicBool,
+    /// It was begun anew, so that its events begin elsewhere.
+    is_anew: AtomicBool,
     /// It was deleted.
     is_gone: AtomicBool,
+}
+
+impl Shared {
+    fn remember(&self) {
+        if self.is_ahead.load(Ordering::Relaxed) {
+            return;
+        }
+        let talk = lock(&self.talk).clone();
+        let mut lately = lock(&self.lately);
+        lately.push_back(talk);
+        if lately.len() > LATELY {
+            lately.pop_front();
+        }
+    }
 }
 
 struct Open {
@@ -44,6 +72,10 @@ pub struct Device {
     follows: JoinHandle<()>,
     open: Option<Open>,
     sent: usize,
+    /// How often it was seen that what is shown is what the query says, whatever ran.
+    pub looks: usize,
+    /// How often each kind of event was told so far.
+    pub census: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Drop for Device {
@@ -65,6 +97,8 @@ impl Device {
             follows,
             open: None,
             sent: 0,
+            looks: 0,
+            census: Arc::default(),
         }
     }
 
@@ -115,7 +149,9 @@ impl Device {
 
     fn follow(&mut self, id: &str, talk: Talk) {
         let shared = Arc::new(Shared {
+            origin: talk.cursor.clone(),
             talk: Mutex::new(talk),
+            census: self.census.clone(),
             ..Shared::default()
         });
         let follows = follow_talk(self.client.clone(), id.to_owned(), shared.clone());
@@ -180,12 +216,16 @@ impl Device {
                 self.close();
                 self.follow(id, Talk::begin(&payload));
             }
-            (false, None) => {
+            (false, sent) => {
                 if let Some(open) = &self.open {
-                    lock(&open.shared.talk).not_sent(&client_id);
+                    let mut talk = lock(&open.shared.talk);
+                    match sent {
+                        Some(payload) => talk.sent(&client_id, payload["message"]["id"].as_str()),
+                        None => talk.not_sent(&client_id),
+                    }
                 }
             }
-            _ => {}
+            (true, None) => {}
         }
     }
 
@@ -199,6 +239,91 @@ impl Device {
             (is_over || talk.cursor != before || open.follows.is_finished()).then_some(())
         })
         .await;
+    }
+
+    /// Asks for the conversation that is open while something runs, and holds it against what was shown at the same cursor. Answers
+    /// whether there was such a moment: pieces that come joined have one cursor.
+    pub async fn glance(&self) -> bool {
+        let Some(open) = &self.open else { return false };
+        let variables = json!({ "id": open.id });
+        let answer = self
+            .client
+            .ok(&document("OpenConversation"), variables)
+            .await;
+        let cursor = &answer["conversation"]["cursor"];
+        // The event of that cursor is on its way, or was.
+        let comes = tokio::time::timeout(
+            Duration::from_millis(100),
+            support::wait::until(PATIENCE, "the event of a cursor", async || {
+                let lately = lock(&open.shared.lately);
+                lately.iter().find(|talk| *cursor == talk.cursor).cloned()
+            }),
+        );
+        let Ok(shown) = comes.await else { return false };
+        let differ = shown.contradicts(&answer);
+        assert!(
+            differ.is_empty(),
+            "{} showed {} at {cursor} otherwise than the query says: {differ:#?}\nits events: {:#?}",
+            self.name,
+            open.id,
+            lock(&open.shared.transcript)
+                .events
+                .iter()
+                .map(told)
+                .collect::<Vec<_>>()
+        );
+        true
+    }
+
+    /// Nothing runs: all that was told of the conversation is told again, and is the same.
+    pub async fn is_told_the_same(&self) {
+        let Some(open) = &self.open else { return };
+        if open.shared.is_anew.load(Ordering::Relaxed) {
+            return;
+        }
+        let (told_then, removed): (BTreeMap<String, Value>, _) = {
+            let transcript = lock(&open.shared.transcript);
+            let events = transcript.events.iter();
+            let told = events
+                .map(|event| (event["cursor"].to_string(), lasting(event)))
+                .collect();
+            (told, transcript.removed().clone())
+        };
+        let end = lock(&open.shared.talk).cursor.clone();
+        let variables = json!({ "id": open.id, "after": open.shared.origin });
+        if open.shared.origin == end {
+            return;
+        }
+        let mut events = subscribe(&self.client, "ConversationLive", variables).await;
+        let told_again = events
+            .until(|event| event["conversationEvents"]["cursor"] == end)
+            .await;
+        events.close().await;
+        for event in &told_again {
+            let event = &event["conversationEvents"];
+            // Pieces come joined with others than then.
+            if event["__typename"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("Delta"))
+            {
+                continue;
+            }
+            let (now, then) = (lasting(event), told_then.get(&event["cursor"].to_string()));
+            let then = then.unwrap_or_else(|| panic!("{} was never told {event:#}", self.name));
+            let mut then = then.clone();
+            forget(&mut then, &now);
+            // A branch that ended with a message that is gone by now ends with what is left of it.
+            let leaf = &then["conversation"]["leaf"];
+            if leaf["id"].as_str().is_some_and(|id| removed.contains(id)) {
+                then["conversation"]["leaf"] = now["conversation"]["leaf"].clone();
+            }
+            let differ = differences(&then, &now);
+            assert!(
+                differ.is_empty(),
+                "{} is told otherwise than then: {differ:#?}\n{now:#}",
+                self.name
+            );
+        }
     }
 
     /// Nothing runs: what is shown is what the queries say.
@@ -273,6 +398,7 @@ impl Device {
                                 .collect::<Vec<_>>()
                         );
                         assert!(talk.pending().is_empty(), "{:?}", talk.pending());
+                        open.shared.is_ahead.store(false, Ordering::Relaxed);
                         return;
                     }
                 }
@@ -288,6 +414,26 @@ impl Device {
         lock(&open.shared.transcript).assert_faultless();
         if open.shared.is_gone.load(Ordering::Relaxed) {
             self.close();
+        }
+    }
+}
+
+/// What of an event never changes: siblings come later.
+fn lasting(event: &Value) -> Value {
+    let mut event = event.clone();
+    if let Some(message) = event["message"].as_object_mut() {
+        message.remove("siblings");
+    }
+    event
+}
+
+/// Forgets objects that are gone by now, which are null.
+fn forget(then: &mut Value, now: &Value) {
+    if now.is_null() && then.get("id").is_some() {
+        *then = Value::Null;
+    } else if let Value::Object(fields) = then {
+        for (name, field) in fields {
+            forget(field, &now[name.as_str()]);
         }
     }
 }
@@ -417,8 +563,11 @@ async fn follow_talk(client: Client, id: String, shared: Arc<Shared>) {
         let mut events = subscribe(&client, "ConversationLive", variables).await;
         while let Some(event) = events.next(FOR_EVER).await {
             let event = &event["conversationEvents"];
+            let kind = event["__typename"].as_str().unwrap_or_default();
+            *lock(&shared.census).entry(kind.to_owned()).or_default() += 1;
             lock(&shared.transcript).apply(event);
             lock(&shared.talk).apply(event);
+            shared.remember();
             fill(&client, &id, &shared).await;
         }
         match refused(events.ended()).as_deref() {
@@ -428,6 +577,7 @@ async fn follow_talk(client: Client, id: String, shared: Arc<Shared>) {
                 Some(talk) => {
                     *lock(&shared.talk) = talk;
                     *lock(&shared.transcript) = Transcript::default();
+                    shared.is_anew.store(true, Ordering::Relaxed);
                 }
                 None => return gone(&shared).await,
             },
@@ -445,6 +595,8 @@ async fn fill(client: &Client, id: &str, shared: &Shared) {
     let Some(through) = lock(&shared.talk).wants() else {
         return;
     };
+    shared.is_ahead.store(true, Ordering::Relaxed);
+    lock(&shared.lately).clear();
     let variables = json!({ "id": id, "through": through });
     match client.query(&document("Branch"), variables).await {
         Ok(answer) => lock(&shared.talk).take_branch(&answer["conversation"]["messages"]),

@@ -332,6 +332,11 @@ async fn operations() {
         ("{ nope }", "INVALID_INPUT"),
         ("subscription { nope }", "INVALID_INPUT"),
         ("subscription($n: Int!) { count(to: $n) }", "INVALID_INPUT"),
+        ("subscription { count(to: 1) forever }", "INVALID_INPUT"),
+        (
+            "subscription { count(to: 1) @skip(if: true) ...f } fragment f on Events { forever }",
+            "INVALID_INPUT",
+        ),
         (&deep, "QUERY_TOO_COMPLEX"),
         ("{ panics }", "INTERNAL"),
         ("subscription { panics }", "INTERNAL"),

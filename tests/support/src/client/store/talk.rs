@@ -28,6 +28,10 @@ pub struct Talk {
     cut: BTreeSet<String>,
     /// What was sent and has not come back yet, by what the sender calls it.
     pending: BTreeMap<String, String>,
+    /// The same once it is known which message it became: by the message.
+    became: BTreeMap<String, String>,
+    /// Every message that was told of.
+    told: BTreeSet<String>,
     /// Of the last event, or of the answer that it was made from.
     pub cursor: String,
 }
@@ -102,6 +106,16 @@ impl Talk {
     /// It was refused.
     pub fn not_sent(&mut self, client_id: &str) {
         self.pending.remove(client_id);
+    }
+
+    /// It was sent, and became this message, or one that is gone already.
+    pub fn sent(&mut self, client_id: &str, message: Option<&str>) {
+        match message.filter(|id| !self.told.contains(*id)) {
+            Some(id) => {
+                self.became.insert(id.to_owned(), client_id.to_owned());
+            }
+            None => self.not_sent(client_id),
+        }
     }
 
     /// What was sent and has not come back.
@@ -195,7 +209,14 @@ impl Talk {
             self.put_run(&event["run"]);
         }
         match event["__typename"].as_str().unwrap_or_default() {
-            "MessageCreated" => self.created(&event["message"]),
+            "MessageCreated" => {
+                let id = text(&event["messageId"]);
+                if let Some(client_id) = self.became.remove(&id) {
+                    self.pending.remove(&client_id);
+                }
+                self.told.insert(id);
+                self.created(&event["message"]);
+            }
             "MessageCompleted" => {
                 let message = &event["message"];
                 if message.is_object() {
@@ -204,11 +225,7 @@ impl Talk {
                 }
             }
             "MessageUpdated" => self.updated(&event["message"]),
-            "ContextCompacted" => {
-                if event["message"].is_object() {
-                    self.put(&event["message"]);
-                }
-            }
+            "ContextCompacted" if event["message"].is_object() => self.put(&event["message"]),
             "MessagesRemoved" => {
                 for id in entries(&event["messageIds"]).filter_map(Value::as_str) {
                     self.remove(id);
@@ -476,6 +493,30 @@ impl Talk {
             "waiting": waiting.iter().map(|run| &run["id"]).collect::<Vec<_>>(),
             "messages": self.messages(),
         })
+    }
+
+    /// Where the query's answer says otherwise of its messages and of the run that is under way, when both stand at the same cursor,
+    /// be it in the middle of an answer. What else there is may be known from a later moment.
+    pub fn contradicts(&self, answer: &Value) -> Vec<(Value, Value)> {
+        let conversation = &answer["conversation"];
+        let of_messages = entries(&conversation["messages"]["nodes"]).map(|node| {
+            let known = self.messages.get(node["id"].as_str().unwrap_or_default());
+            let fields = |message: &Value| {
+                json!({"id": message["id"], "status": message["status"], "parentId": message["parentId"], "parts": message["parts"],
+                    "rating": message["rating"], "usage": message["usage"], "updatedAt": message["updatedAt"]})
+            };
+            (known.map_or(Value::Null, fields), fields(node))
+        });
+        let of_run = |run: &Value| json!({"id": run["id"], "status": run["status"], "usage": run["usage"], "attempts": run["attempts"]});
+        let none = Value::Null;
+        let runs = (
+            of_run(self.active().unwrap_or(&none)),
+            of_run(&conversation["activeRun"]),
+        );
+        of_messages
+            .chain([runs])
+            .filter(|(known, told)| known != told)
+            .collect()
     }
 
     /// What the query's answer shows.

@@ -23,7 +23,7 @@ fn message(id: &str, role: &str, parent: Option<&str>, run: &str, at: u32) -> Va
     })
 }
 
-fn created(seq: u32, message: Value) -> Value {
+fn created(seq: u32, message: &Value) -> Value {
     event(
         seq,
         "MessageCreated",
@@ -32,7 +32,7 @@ fn created(seq: u32, message: Value) -> Value {
 }
 
 fn run(seq: u32, kind: &str, id: &str, status: &str, input: &str) -> Value {
-    let at = format!("2026-01-01T00:01:{seq:02}Z");
+    let at = format!("2026-01-01T00:01:0{}Z", &id[1..]);
     let run = json!({"id": id, "status": status, "input": {"id": input}, "createdAt": at});
     event(seq, kind, json!({"runId": id, "run": run}))
 }
@@ -45,10 +45,10 @@ fn said(seq: u32, message: &str, part: u32, offset: u32, text: &str) -> Value {
 fn begun() -> Talk {
     let mut talk = Talk::begin(&json!({"cursor": "0", "conversation": {"id": "c"}}));
     for event in [
-        created(1, message("q1", "USER", None, "r1", 1)),
+        created(1, &message("q1", "USER", None, "r1", 1)),
         run(2, "RunQueued", "r1", "QUEUED", "q1"),
         run(3, "RunStarted", "r1", "RUNNING", "q1"),
-        created(4, message("a1", "ASSISTANT", Some("q1"), "r1", 4)),
+        created(4, &message("a1", "ASSISTANT", Some("q1"), "r1", 4)),
     ] {
         talk.apply(&event);
     }
@@ -115,9 +115,9 @@ fn what_is_missing_is_asked_for() {
 fn an_answer_that_waits_stands_between_what_shows() {
     let mut talk = begun();
     // Another question hangs on an answer that has yet to begin.
-    talk.apply(&created(5, message("q2", "USER", Some("a1"), "r2", 5)));
+    talk.apply(&created(5, &message("q2", "USER", Some("a1"), "r2", 5)));
     talk.apply(&run(6, "RunQueued", "r2", "QUEUED", "q2"));
-    talk.apply(&created(7, message("q3", "USER", Some("a2"), "r3", 7)));
+    talk.apply(&created(7, &message("q3", "USER", Some("a2"), "r3", 7)));
     talk.apply(&run(8, "RunQueued", "r3", "QUEUED", "q3"));
     assert_eq!(talk.wants().as_deref(), Some("q3"));
     let nodes: Vec<Value> = [
@@ -134,7 +134,7 @@ fn an_answer_that_waits_stands_between_what_shows() {
     talk.apply(&run(9, "RunStarted", "r2", "RUNNING", "q2"));
     talk.apply(&created(
         10,
-        message("a2", "ASSISTANT", Some("q2"), "r2", 10),
+        &message("a2", "ASSISTANT", Some("q2"), "r2", 10),
     ));
     assert_eq!(branch(&talk), ["q1", "a1", "q2", "a2", "q3"]);
     // Its turn is undone.
@@ -161,12 +161,15 @@ fn of_answers_that_were_asked_for_again_the_last_one_shows() {
     let asked = json!({"conversation": {"id": "c", "leaf": {"id": "q1"}}});
     talk.apply(&event(7, "ConversationUpdated", asked));
     talk.apply(&run(8, "RunStarted", "r2", "RUNNING", "q1"));
-    talk.apply(&created(9, message("a2", "ASSISTANT", Some("q1"), "r2", 9)));
+    talk.apply(&created(
+        9,
+        &message("a2", "ASSISTANT", Some("q1"), "r2", 9),
+    ));
     assert_eq!(branch(&talk), ["q1"]);
     talk.apply(&run(10, "RunStarted", "r3", "RUNNING", "q1"));
     talk.apply(&created(
         11,
-        message("a3", "ASSISTANT", Some("q1"), "r3", 11),
+        &message("a3", "ASSISTANT", Some("q1"), "r3", 11),
     ));
     assert_eq!(branch(&talk), ["q1", "a3"]);
     let siblings = talk.messages()[1]["siblings"].clone();
