@@ -48,7 +48,7 @@ pub struct Follow {
     ready: VecDeque<Arc<Record>>,
     /// A head that was heard of and that the table does not have: nothing to hurry for.
     ahead: i64,
-    /// Whether the table was read once: only that tells whether the position is good.
+    /// Whether the position is known to be good: the table was read, or the ring has it.
     begun: bool,
     /// Whether `ready` was taken off the ring.
     live: bool,
@@ -99,15 +99,20 @@ impl Follow {
             }
             // Before the look, so that nothing that comes during it is missed.
             let heard = *self.heads.borrow_and_update();
-            if self.begun {
-                if let Some((records, position)) = self.channel.since(self.position, TAKEN) {
-                    self.live = true;
-                    if !records.is_empty() {
-                        self.ready.extend(records);
-                        self.position = position;
-                        continue;
-                    }
+            if let Some((records, position)) = self.channel.since(self.position, TAKEN) {
+                // Within the ring a position is good, and whoever begins there reads nothing: many come at once.
+                if !self.begun {
+                    self.begun = true;
+                    self.head = self.position;
                 }
+                self.live = true;
+                if !records.is_empty() {
+                    self.ready.extend(records);
+                    self.position = position;
+                    continue;
+                }
+            }
+            if self.begun {
                 if heard > self.position && heard <= self.ahead {
                     // The table went back under a living server: look again, without haste.
                     let _ = tokio::time::timeout(AGAIN, self.heads.changed()).await;

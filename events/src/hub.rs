@@ -138,6 +138,18 @@ impl Hub {
         }
     }
 
+    /// Forgets what a stream has up to `floor`: it is not to be had any more.
+    pub(crate) fn forget(&self, stream: Uuid, floor: i64) {
+        let Some(channel) = self.followed(stream) else {
+            return;
+        };
+        let mut ring = lock(&channel.ring);
+        while ring.records.front().is_some_and(|first| first.seq <= floor) {
+            ring.drop_first();
+        }
+        ring.after = ring.after.max(floor.min(ring.head));
+    }
+
     /// The number up to which the ring of a followed stream goes.
     pub(crate) fn known_head(&self, stream: Uuid) -> Option<i64> {
         let channel = self.followed(stream)?;
@@ -171,9 +183,12 @@ impl Ring {
         }
         self.early.retain(|before, _| *before > self.head);
         while self.records.len() > RING || self.bytes > RING_BYTES {
-            let Some(first) = self.records.pop_front() else {
-                break;
-            };
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(first) = self.records.pop_front() {
             self.bytes -= first.payload.size();
             self.after = first.seq;
         }

@@ -92,38 +92,46 @@ async fn tenants(db: &Db, after: Uuid) -> Result<Vec<(Uuid, Option<DateTime<Utc>
 
 /// Takes some of a stream's oldest records away and raises its floor, in one transaction.
 async fn some(log: &Log, tenant: Uuid, before: DateTime<Utc>) -> Result<u64, CommandError> {
-    log.command::<_, CommandError, _>(move |c| {
-        Box::pin(async move {
-            // Where another process holds it, there is a next time.
-            if c.try_lock(tenant.into(), tenant).await?.is_none() {
-                return Ok(0);
-            }
-            let tx = c.tx();
-            let oldest = format!(
-                "select seq, at from events where stream_id = $1 order by seq limit {RECORDS}"
-            );
-            let rows = tx
-                .query_all_raw(statement(tx.backend(), &oldest, vec![tenant.into()]))
-                .await?;
-            let mut floor: Option<i64> = None;
-            for row in &rows {
-                if row.try_get_by::<DateTime<Utc>, _>("at")? >= before {
-                    break;
+    let (gone, floor) = log
+        .command::<_, CommandError, _>(move |c| {
+            Box::pin(async move {
+                // Where another process holds it, there is a next time.
+                if c.try_lock(tenant.into(), tenant).await?.is_none() {
+                    return Ok((0, None));
                 }
-                floor = Some(row.try_get_by("seq")?);
-            }
-            let Some(floor) = floor else { return Ok(0) };
-            let values = || vec![tenant.into(), floor.into()];
-            let delete = "delete from events where stream_id = $1 and seq <= $2";
-            let gone = tx
-                .execute_raw(statement(tx.backend(), delete, values()))
-                .await?
-                .rows_affected();
-            let raise = "update streams set floor = $2 where id = $1 and floor < $2";
-            tx.execute_raw(statement(tx.backend(), raise, values()))
-                .await?;
-            Ok(gone)
+                let tx = c.tx();
+                let oldest = format!(
+                    "select seq, at from events where stream_id = $1 order by seq limit {RECORDS}"
+                );
+                let rows = tx
+                    .query_all_raw(statement(tx.backend(), &oldest, vec![tenant.into()]))
+                    .await?;
+                let mut floor: Option<i64> = None;
+                for row in &rows {
+                    if row.try_get_by::<DateTime<Utc>, _>("at")? >= before {
+                        break;
+                    }
+                    floor = Some(row.try_get_by("seq")?);
+                }
+                let Some(floor) = floor else {
+                    return Ok((0, None));
+                };
+                let values = || vec![tenant.into(), floor.into()];
+                let delete = "delete from events where stream_id = $1 and seq <= $2";
+                let gone = tx
+                    .execute_raw(statement(tx.backend(), delete, values()))
+                    .await?
+                    .rows_affected();
+                let raise = "update streams set floor = $2 where id = $1 and floor < $2";
+                tx.execute_raw(statement(tx.backend(), raise, values()))
+                    .await?;
+                Ok((gone, Some(floor)))
+            })
         })
-    })
-    .await
+        .await?;
+    if let Some(floor) = floor {
+        // What is in memory is no longer to be begun at either.
+        log.hub().forget(tenant, floor);
+    }
+    Ok(gone)
 }
