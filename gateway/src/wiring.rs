@@ -188,7 +188,9 @@ impl App {
             log_tasks.clone(),
             LogOptions {
                 min_gap: config.log.min_gap,
-                changes_kept: Duration::from_secs(u64::from(config.retention.changes_days) * 86_400),
+                changes_kept: Duration::from_secs(
+                    u64::from(config.retention.changes_days) * 86_400,
+                ),
                 ..LogOptions::default()
             },
         )

@@ -25,7 +25,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ("createAgent", "agent { id }", "name"),
     ("updateAgent", "agent { id name }", "name"),
     ("deleteAgent", "deletedIds", "id"),
-    ("publishAgent", "agent { id } version { id number }", "notes"),
+    (
+        "publishAgent",
+        "agent { id } version { id number }",
+        "notes",
+    ),
     ("restoreAgentVersion", "agent { id }", "number"),
     ("createConversation", "conversation { id }", "title"),
     ("updateConversation", "conversation { id }", "title"),
@@ -78,7 +82,11 @@ impl Things<'_> {
     }
 
     async fn answered(&self) -> (String, String, String) {
-        let sent = self.scene.client.send_to_agent(&self.agent, "Say it.").await;
+        let sent = self
+            .scene
+            .client
+            .send_to_agent(&self.agent, "Say it.")
+            .await;
         self.scene.ended(&sent.run).await;
         let run = self.scene.run(&sent.run).await;
         let answer = run["output"]["id"].as_str().unwrap_or_default().to_owned();
@@ -99,7 +107,9 @@ impl Things<'_> {
             }
             "createModel" => self.model(&name),
             "updateModel" | "deleteModel" | "checkModel" => {
-                let made = self.ask("createModel", "model { id }", self.model(&name)).await;
+                let made = self
+                    .ask("createModel", "model { id }", self.model(&name))
+                    .await;
                 let mut input = json!({ "id": id(&made, "model") });
                 if field == "updateModel" {
                     input["name"] = json!(format!("{name}, changed"));
@@ -150,7 +160,10 @@ impl Things<'_> {
             "revokeSession" => {
                 let mut other = self.scene.weft.client();
                 other
-                    .sign_in(support::client::OWNER_EMAIL, support::client::OWNER_PASSWORD)
+                    .sign_in(
+                        support::client::OWNER_EMAIL,
+                        support::client::OWNER_PASSWORD,
+                    )
                     .await;
                 let viewer = other
                     .ok("{ viewer { sessions { id isCurrent } } }", json!({}))
@@ -197,8 +210,15 @@ async fn the_same_key_does_it_once() {
         _ => Turn::text("It."),
     });
     scene.provider.script("m", script);
-    let cases: BTreeSet<_> = CASES.iter().map(|(field, ..)| (*field).to_owned()).collect();
-    assert_eq!(cases, keyed(&scene.client).await, "every mutation with a key has a case");
+    let cases: BTreeSet<_> = CASES
+        .iter()
+        .map(|(field, ..)| (*field).to_owned())
+        .collect();
+    assert_eq!(
+        cases,
+        keyed(&scene.client).await,
+        "every mutation with a key has a case"
+    );
     let mut things = Things {
         scene: &scene,
         agent,
@@ -259,7 +279,10 @@ async fn what_a_key_is_and_is_not() {
     // A refusal is not remembered: the same key may be used for what is right.
     let wrong = json!({ "input": { "title": "", "idempotencyKey": "r" } });
     let refused = scene.client.ok(&talk, wrong).await;
-    assert_eq!(refused["createConversation"]["errors"][0]["code"], "INVALID_INPUT");
+    assert_eq!(
+        refused["createConversation"]["errors"][0]["code"],
+        "INVALID_INPUT"
+    );
     let right = json!({ "input": { "title": "B", "idempotencyKey": "r" } });
     scene.client.done(&talk, right).await;
 

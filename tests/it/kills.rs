@@ -195,7 +195,7 @@ async fn talk(
         let removed = removed.unwrap_or_default();
         let first = outcome(&client, &runs[0], &removed).await;
         assert!(
-            first == "COMPLETED" || (first == "CANCELLED" && then.is_some_and(|then| then.stops())),
+            first == "COMPLETED" || (first == "CANCELLED" && then.is_some_and(Then::stops)),
             "{prompt}: {first} {then:?}"
         );
         assert_eq!(

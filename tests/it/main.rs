@@ -2,10 +2,10 @@
 //!
 //! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary.
 
-mod compaction;
-mod changes;
-mod cursors;
 mod branches;
+mod changes;
+mod compaction;
+mod cursors;
 mod faults;
 mod fences;
 mod front_end;

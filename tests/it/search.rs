@@ -42,18 +42,41 @@ async fn update(client: &Client, id: &str, title: Value) {
 async fn words_of_titles_and_messages_in_any_language() {
     let scene = Scene::new().await;
     let agent = scene.agent("m").await;
-    scene.provider.script("m", Script::text("Die Straße nach İstanbul 我在北京大学读书"));
-    let sent = scene.client.send_to_agent(&agent, "Where is the Weaver's café?").await;
+    scene.provider.script(
+        "m",
+        Script::text("Die Straße nach İstanbul 我在北京大学读书"),
+    );
+    let sent = scene
+        .client
+        .send_to_agent(&agent, "Where is the Weaver's café?")
+        .await;
     scene.ended(&sent.run).await;
     let here = sent.conversation.as_str();
     update(&scene.client, here, json!("Über Reisen")).await;
     for query in [
-        "weaver", "WEAV", "cafe weaver", "café", "strasse", "STRASSE nach", "istanbul", "北京", "京", "大学读书", "uber", "reis",
+        "weaver",
+        "WEAV",
+        "cafe weaver",
+        "café",
+        "strasse",
+        "STRASSE nach",
+        "istanbul",
+        "北京",
+        "京",
+        "大学读书",
+        "uber",
+        "reis",
     ] {
         finds(&scene.client, query, &[here]).await;
     }
     // All words in one message, or all in the title.
-    for query in ["weaver strasse", "weaver uber", "weavers ", "京北", "reisen2"] {
+    for query in [
+        "weaver strasse",
+        "weaver uber",
+        "weavers ",
+        "京北",
+        "reisen2",
+    ] {
         assert_eq!(found(&scene.client, query).await, [""; 0], "{query}");
     }
     update(&scene.client, here, json!("Looms")).await;
@@ -63,7 +86,10 @@ async fn words_of_titles_and_messages_in_any_language() {
     // A page at a time, newest first.
     let mut all = Vec::new();
     for n in 0..5 {
-        let sent = scene.client.send_to_agent(&agent, &format!("shuttle {n}")).await;
+        let sent = scene
+            .client
+            .send_to_agent(&agent, &format!("shuttle {n}"))
+            .await;
         scene.ended(&sent.run).await;
         all.insert(0, sent.conversation);
     }
@@ -74,7 +100,10 @@ async fn words_of_titles_and_messages_in_any_language() {
     loop {
         let page = scene
             .client
-            .ok(LIST, json!({ "query": "shuttle", "first": 2, "after": after }))
+            .ok(
+                LIST,
+                json!({ "query": "shuttle", "first": 2, "after": after }),
+            )
             .await;
         let page = &page["conversations"];
         let nodes = page["nodes"].as_array().cloned();
@@ -86,7 +115,8 @@ async fn words_of_titles_and_messages_in_any_language() {
     }
     assert_eq!(json!(paged), json!(all));
 
-    let delete = "mutation ($id: ID!) { deleteConversation(input: { id: $id }) { errors { code } } }";
+    let delete =
+        "mutation ($id: ID!) { deleteConversation(input: { id: $id }) { errors { code } } }";
     scene.client.done(delete, json!({ "id": all[0] })).await;
     assert_eq!(found(&scene.client, "shuttle").await, all[1..]);
 }
@@ -104,13 +134,26 @@ async fn nobody_finds_what_is_anothers_and_no_words_break_out() {
         assert_eq!(found(&other, OWNER_EMAIL).await, [""; 0]);
     }
     for hostile in [
-        "zzz' | 'secretword", "\" OR \"x", "zzz' || 'x", "NOT zzz", "zzz:*|secretword", "zzz NEAR(secretword)", "* OR secretword", "{terms}: zzz", "))((",
-        "🧵", "!?", "",
+        "zzz' | 'secretword",
+        "\" OR \"x",
+        "zzz' || 'x",
+        "NOT zzz",
+        "zzz:*|secretword",
+        "zzz NEAR(secretword)",
+        "* OR secretword",
+        "{terms}: zzz",
+        "))((",
+        "🧵",
+        "!?",
+        "",
     ] {
         assert_eq!(found(&scene.client, hostile).await, [""; 0], "{hostile}");
     }
     let long = json!({ "query": "x".repeat(201) });
     let errors = scene.client.query(LIST, long).await.expect_err("too long");
     assert_eq!(errors.code(), "INVALID_INPUT");
-    assert!(errors.errors[0]["message"].to_string().contains("201"), "{errors:?}");
+    assert!(
+        errors.errors[0]["message"].to_string().contains("201"),
+        "{errors:?}"
+    );
 }

@@ -81,9 +81,7 @@ impl AgentQuery {
                 Order::RecentlyUpdated,
                 paging.read::<(chrono::DateTime<Utc>, Uuid)>(ctx, RECENTLY_UPDATED)?,
             ),
-            AgentOrder::MostUsed => {
-                (Order::MostUsed, paging.read::<(i64, Uuid)>(ctx, MOST_USED)?)
-            }
+            AgentOrder::MostUsed => (Order::MostUsed, paging.read::<(i64, Uuid)>(ctx, MOST_USED)?),
         };
         let Some(filter) = filter.unwrap_or_default().read()? else {
             return Ok(Connection::empty());

@@ -562,7 +562,8 @@ async fn a_models_health_is_of_its_row_and_of_its_calls() {
     let house = House::new().await;
     let mut ids = Vec::new();
     for name in ["busy", "open", "quiet"] {
-        let input = json!({ "slug": name, "kind": "CHAT", "provider": "OPENAI", "modelName": name });
+        let input =
+            json!({ "slug": name, "kind": "CHAT", "provider": "OPENAI", "modelName": name });
         let made = house.owner(CREATE_MODEL, json!({ "input": input })).await;
         ids.push(made["createModel"]["model"]["id"].clone());
     }
@@ -591,9 +592,7 @@ async fn a_models_health_is_of_its_row_and_of_its_calls() {
     let read =
         "{ models { nodes { name health { status errorRate checkedAt latencyMs message } } } }";
     let seen = house.owner(read, json!({})).await;
-    let health = |name: &str, status: &str, rate: Option<f64>, message: Option<&str>| {
-        json!({ "name": name, "health": { "status": status, "errorRate": rate, "checkedAt": null, "latencyMs": null, "message": message } })
-    };
+    let health = |name: &str, status: &str, rate: Option<f64>, message: Option<&str>| json!({ "name": name, "health": { "status": status, "errorRate": rate, "checkedAt": null, "latencyMs": null, "message": message } });
     let left_alone = "too many of its calls failed, so it is not called for a moment";
     assert_eq!(
         seen["models"]["nodes"],

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Interface, Object, Result, plain, plain_abstract};
 use chrono::Utc;
 use engine::event::{
-    Body, CompactionFacts, ConversationFacts, Event, MessageFacts, RunFacts, StepFacts, ToolCallFacts,
+    Body, CompactionFacts, ConversationFacts, Event, MessageFacts, RunFacts, StepFacts,
+    ToolCallFacts,
 };
 use entities::{ConversationId, MessageId, Part, RunErrorKind, RunId, ToolCallId};
 use events::Delta;

@@ -1,11 +1,10 @@
 //! Setting up, signing in, and API keys.
 
-
 use adapters::sealing::Secret;
 use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
 use auth::{NewApiKey, SetUp, SignIn, SignedIn};
-use loaders::identity::ApiKeyOf;
 use entities::{ApiKeyId, CommandError};
+use loaders::identity::ApiKeyOf;
 
 use super::{
     enums::{ApiKeyKind, Permission},

@@ -140,7 +140,9 @@ impl Tenant {
         if scope.tenant() != self.0.id || !scope.may(entities::Permission::UsageRead) {
             return Ok(None);
         }
-        usage::between(ctx, self.0.id.0, since, until).await.map(Some)
+        usage::between(ctx, self.0.id.0, since, until)
+            .await
+            .map(Some)
     }
 
     /// When it was made.

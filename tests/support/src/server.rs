@@ -423,9 +423,16 @@ pub fn binary() -> PathBuf {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
-        if ["WEFT_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "AZURE_", "OLLAMA_"]
-            .iter()
-            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        if [
+            "WEFT_",
+            "OPENAI_",
+            "ANTHROPIC_",
+            "GEMINI_",
+            "AZURE_",
+            "OLLAMA_",
+        ]
+        .iter()
+        .any(|prefix| name.to_string_lossy().starts_with(prefix))
         {
             command.env_remove(name);
         }
