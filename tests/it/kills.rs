@@ -16,7 +16,7 @@ use std::{
 use serde_json::json;
 use support::{
     client::{Client, Follower},
-    provider::{Script, Turn, expected_text},
+    provider::{Asked as ScriptedRequest, Script, Step, Turn, expected_text},
     server::{Options, Weft},
 };
 
@@ -60,28 +60,34 @@ async fn nothing_is_lost_or_repeated() {
     let mut chance = Chance(seed);
 
     let provider = Arc::new(support::provider::Provider::start().await);
-    // Every other run has two steps: what its first one found is not asked for again.
+    provider.script("weaver", Script::answer(says));
+    // Now and then this one breaks off in the midst of what it says, and its fallback says it again.
     provider.script(
-        "weaver",
+        "frail",
         Script::answer(|asked| {
-            let prompt = asked.last_user_message();
-            let was_answered = asked.body["messages"]
-                .as_array()
-                .and_then(|messages| messages.last())
-                .is_some_and(|last| last["role"] == "tool");
-            if prompt.contains("tool") && !was_answered {
-                return Turn::tool_call("c1", "nothing", &json!({ "of": prompt }));
+            let (mut turn, prompt) = (says(asked), asked.last_user_message());
+            let said = turn.steps.len();
+            if prompt.bytes().map(u32::from).sum::<u32>().is_multiple_of(3) && said > TOKENS {
+                turn.steps.truncate(said / 3);
+                turn.steps.push(Step::Drop);
             }
-            Turn::tokens(&prompt, TOKENS, EVERY)
+            turn
         }),
     );
     let mut weft = Weft::start(Options::default()).await;
     let mut client = weft.client();
     client.set_up().await;
-    let model = client
-        .create_model("OPENAI_COMPATIBLE", &provider.base_url(), "weaver")
+    let address = provider.base_url();
+    let weaver = client
+        .create_model("OPENAI_COMPATIBLE", &address, "weaver")
         .await;
-    let agent = client.create_agent("Weaver", &model).await;
+    let frail = client
+        .create_model("OPENAI_COMPATIBLE", &address, "frail")
+        .await;
+    let falls_back = "mutation ($input: UpdateModelInput!) { updateModel(input: $input) { errors { code message } } }";
+    let input = json!({ "input": { "id": frail, "fallbackIds": [weaver] } });
+    client.done(falls_back, input).await;
+    let agent = client.create_agent("Weaver", &frail).await;
 
     let over = Arc::new(AtomicBool::new(false));
     let told = Arc::new(AtomicUsize::new(0));
@@ -132,10 +138,28 @@ async fn nothing_is_lost_or_repeated() {
         stopped += talked.stopped;
         undone += talked.undone.len();
     }
+    let fallen_back = provider.calls_of("weaver").len();
+    assert!(
+        fallen_back > 0,
+        "a model that breaks off is followed by its fallback"
+    );
     println!(
-        "{runs} runs, {stopped} of them stopped by what came, {undone} messages undone, {kills} kills: nothing lost, nothing repeated"
+        "{fallen_back} steps said by the fallback; {runs} runs, {stopped} of them stopped by what came, {undone} messages undone, {kills} kills: nothing lost, nothing repeated"
     );
     assert!(runs >= LINES);
+}
+
+/// What a model says. Every other run has two steps: what its first one found is not asked for again.
+fn says(asked: &ScriptedRequest) -> Turn {
+    let prompt = asked.last_user_message();
+    let was_answered = asked.body["messages"]
+        .as_array()
+        .and_then(|messages| messages.last())
+        .is_some_and(|last| last["role"] == "tool");
+    if prompt.contains("tool") && !was_answered {
+        return Turn::tool_call("c1", "nothing", &json!({ "of": prompt }));
+    }
+    Turn::tokens(&prompt, TOKENS, EVERY)
 }
 
 /// Talks until it is over; answers how many answers it read, each by two who follow.
