@@ -220,7 +220,7 @@ impl Db {
         match &*self.0 {
             Inner::Sqlite { commands, turn, .. } => immediate(commands, turn).await,
             Inner::Postgres { commands, .. } => Ok(Tx {
-                inner: commands.begin().await?,
+                inner: begun(commands).await?,
                 backend: Backend::Postgres,
                 _turn: None,
             }),
@@ -250,7 +250,7 @@ impl Db {
             Inner::Postgres { readers, .. } => (readers, Backend::Postgres),
         };
         Ok(Tx {
-            inner: readers.begin().await?,
+            inner: begun(readers).await?,
             backend,
             _turn: None,
         })
@@ -377,6 +377,22 @@ async fn checkpoint(connection: &DatabaseConnection, how: &str) -> Result<i64, D
 
 /// How long to wait for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// Begins in a task of its own, which comes to its end whoever waits for it: where a BEGIN is given up while it is under way, the
+/// driver leaves the transaction open on its connection, and whoever gets that connection next would read what was true then.
+async fn begun(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let connection = connection.clone();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends by itself, within the time that a connection is waited for"
+    )]
+    let begin = tokio::spawn(async move { connection.begin().await });
+    begin.await.unwrap_or_else(|error| {
+        Err(DbErr::Custom(format!(
+            "a transaction did not begin: {error}"
+        )))
+    })
+}
 
 async fn immediate(connection: &DatabaseConnection, turn: &Arc<Semaphore>) -> Result<Tx, DbErr> {
     let turn = turn

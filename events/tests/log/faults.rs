@@ -324,3 +324,34 @@ async fn closing_while_folding_folds_once() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }
+
+/// A request that is given up while its view opens leaves no view behind that the next one would read by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_is_given_up_is_nobodys() {
+    let house = House::new().await;
+    let db = house.log.db();
+    if db.backend() == entities::Backend::Sqlite {
+        return;
+    }
+    for wait in 0..400 {
+        // at each moment of its BEGIN
+        let snapshot = db.snapshot();
+        let _ = timeout(Duration::from_micros(wait * 3), snapshot.tx()).await;
+    }
+    // From here on a transaction that was left open is this old.
+    sleep(Duration::from_millis(500)).await;
+    let ages = (0..64).map(|_| async {
+        let age = "select extract(epoch from clock_timestamp() - now())::float8 as age, pg_sleep(0.02)::text";
+        let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, age);
+        let row = db.reader(SYSTEM).query_one_raw(sql).await.unwrap().unwrap();
+        row.try_get_by::<f64, _>("age").unwrap()
+    });
+    let oldest = futures_util::future::join_all(ages)
+        .await
+        .into_iter()
+        .fold(0.0, f64::max);
+    assert!(
+        oldest < 0.4,
+        "a view {oldest} s old was left on a connection"
+    );
+}

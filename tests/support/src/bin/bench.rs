@@ -1,6 +1,6 @@
 //! The figures of `docs/benchmarks.md`: drives the binary over its public wires and prints a table in Markdown.
 //!
-//! `bench [--postgres URL] [--quick] [--followers]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
+//! `bench [--postgres URL] [--quick] [--followers | --deaf]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
 //! `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few samples, to try the program itself;
 //! `--followers` measures only what many cost who follow the same.
 //!
@@ -107,6 +107,8 @@ struct Arguments {
     postgres: Option<String>,
     sizes: Sizes,
     only_followers: bool,
+    /// Only those who follow beside one who never reads.
+    only_deaf: bool,
 }
 
 fn arguments() -> Result<Arguments> {
@@ -114,6 +116,7 @@ fn arguments() -> Result<Arguments> {
         postgres: None,
         sizes: FULL,
         only_followers: false,
+        only_deaf: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -123,7 +126,8 @@ fn arguments() -> Result<Arguments> {
             }
             "--quick" => given.sizes = QUICK,
             "--followers" => given.only_followers = true,
-            _ => bail!("usage: bench [--postgres URL] [--quick] [--followers]"),
+            "--deaf" => given.only_deaf = true,
+            _ => bail!("usage: bench [--postgres URL] [--quick] [--followers | --deaf]"),
         }
     }
     Ok(given)
@@ -175,16 +179,19 @@ async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> 
         "on SQLite"
     });
     let mut rows = Vec::new();
-    if !given.only_followers {
+    let has_all = !given.only_followers && !given.only_deaf;
+    if has_all {
         rows.extend(starts(cluster, sizes).await?);
     }
     let house = House::new(cluster).await?;
-    if !given.only_followers {
+    if has_all {
         rows.extend(memory(&house, sizes).await?);
         rows.extend(first_tokens(&house, sizes).await?);
         rows.extend(throughput(&house, sizes).await?);
     }
-    rows.extend(viewers(&house, sizes).await?);
+    if !given.only_deaf {
+        rows.extend(viewers(&house, sizes).await?);
+    }
     rows.extend(deaf(&house, sizes).await?);
     if let Some(row) = litellm(&house).await? {
         rows.push(row);
