@@ -239,35 +239,37 @@ async fn catch_up(log: &Log, active: bool) {
     }
 }
 
-/// Reads what came after the known heads of streams, for all of them in one statement, and hands it to their followers.
-async fn read_on(log: &Log, positions: Vec<(Uuid, i64)>) {
-    for chunk in positions.chunks(100) {
-        match read::pages(log.db().reader(SYSTEM), chunk, read::PAGE).await {
-            Ok(pages) => {
-                for &(stream, prev_head) in chunk {
-                    let Some(page) = pages.get(&stream) else {
-                        continue;
-                    };
-                    if page.position < page.head {
-                        log.hub().wake(stream, page.head);
-                    } else if page.head > prev_head {
-                        let records = page.records.iter().cloned().map(Arc::new).collect();
-                        log.hub().publish(
-                            Batch {
+/// Reads what came after the known heads of streams, for many of them in one statement, and hands it to their followers.
+async fn read_on(log: &Log, mut positions: Vec<(Uuid, i64)>) {
+    while !positions.is_empty() {
+        let mut further = Vec::new();
+        for chunk in positions.chunks(100) {
+            match read::pages(log.db().reader(SYSTEM), chunk, read::PAGE).await {
+                Ok(pages) => {
+                    for &(stream, prev_head) in chunk {
+                        let Some(page) = pages.get(&stream) else {
+                            continue;
+                        };
+                        if page.position > prev_head {
+                            let batch = Batch {
                                 stream,
                                 prev_head,
-                                head: page.head,
-                                records,
-                            },
-                            log.clock().instant(),
-                        );
+                                head: page.position,
+                                records: page.records.iter().cloned().map(Arc::new).collect(),
+                            };
+                            log.hub().publish(batch, log.clock().instant());
+                        }
+                        if page.position < page.head {
+                            further.push((stream, page.position));
+                        }
                     }
                 }
+                Err(error) => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to read followed streams"
+                ),
             }
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "failed to read followed streams"
-            ),
         }
+        positions = further;
     }
 }

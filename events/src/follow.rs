@@ -188,6 +188,9 @@ impl Follow {
         }
         self.begun = true;
         self.live = false;
+        if page.position == page.head {
+            self.channel.read(self.position, page.head, &page.records);
+        }
         self.position = page.position;
         self.head = page.head;
         self.ahead = if page.position == page.head {
@@ -195,9 +198,6 @@ impl Follow {
         } else {
             0
         };
-        if page.position == page.head {
-            self.channel.begin(page.head);
-        }
         self.ready
             .extend(joined(page.records).into_iter().map(Arc::new));
         Ok(())

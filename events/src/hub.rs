@@ -2,7 +2,7 @@
 //! tables.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -118,24 +118,19 @@ impl Hub {
         let Some(channel) = self.followed(batch.stream) else {
             return;
         };
-        {
-            let mut ring = lock(&channel.ring);
-            ring.last = Some(now);
-            if ring.known && batch.prev_head > ring.head && ring.early.len() < EARLY {
-                // Nobody is woken for it: all would read the table for what is on its way.
-                ring.early.insert(batch.prev_head, batch);
-                return;
+        let mut ring = lock(&channel.ring);
+        ring.last = Some(now);
+        if ring.known && batch.prev_head > ring.head && ring.early.len() < EARLY {
+            // Nobody is woken for it: all would read the table for what is on its way.
+            match ring.early.entry(batch.prev_head) {
+                Entry::Occupied(waits) if waits.get().head >= batch.head => {}
+                Entry::Occupied(mut waits) => _ = waits.insert(batch),
+                Entry::Vacant(place) => _ = place.insert(batch),
             }
-            ring.take(batch);
-            channel.heard(ring.head);
+            return;
         }
-    }
-
-    /// Tells those who follow `stream` that it goes up to `head`.
-    pub(crate) fn wake(&self, stream: Uuid, head: i64) {
-        if let Some(channel) = self.followed(stream) {
-            channel.heard(head);
-        }
+        ring.take(batch);
+        channel.heard(ring.head);
     }
 
     /// Forgets what a stream has up to `floor`: it is not to be had any more.
@@ -167,24 +162,52 @@ impl Ring {
         }
         if !self.known || batch.prev_head > self.head {
             self.begin(batch.prev_head);
-        } else if batch.prev_head < self.head {
-            // Somebody read into it: what it still has ahead is found in the table.
-            self.begin(batch.head);
-            self.go_on();
-            return;
         }
         let mut next = Some(batch);
-        while let Some(batch) = next {
+        while let Some(mut batch) = next {
+            match self.overlap(&batch) {
+                Some(known) => drop(batch.records.drain(..known)),
+                // What it has ahead is found in the table.
+                None => {
+                    self.begin(batch.head);
+                    batch.records.clear();
+                }
+            }
             let sizes = batch.records.iter().map(|record| record.payload.size());
             self.bytes += sizes.sum::<usize>();
             self.records.extend(batch.records);
             self.head = batch.head;
-            next = self.early.remove(&self.head);
+            next = self.next_early();
         }
-        self.early.retain(|before, _| *before > self.head);
         while self.records.len() > RING || self.bytes > RING_BYTES {
             self.drop_first();
         }
+    }
+
+    /// What waited and has something that comes next.
+    fn next_early(&mut self) -> Option<Batch> {
+        loop {
+            let first = self.early.first_entry()?;
+            if *first.key() > self.head {
+                return None;
+            }
+            let batch = first.remove();
+            if batch.head > self.head {
+                return Some(batch);
+            }
+        }
+    }
+
+    /// How many of the batch's records the ring has already: somebody read the table into it. `None`: one of them is joined from
+    /// what the ring has and what it has not.
+    fn overlap(&self, batch: &Batch) -> Option<usize> {
+        if batch.prev_head == self.head {
+            return Some(0);
+        }
+        let last = batch
+            .records
+            .binary_search_by_key(&self.head, |record| record.seq);
+        last.ok().map(|last| last + 1)
     }
 
     fn drop_first(&mut self) {
@@ -194,25 +217,16 @@ impl Ring {
         }
     }
 
-    /// Begins anew after this number; what waits for it stays.
+    /// Begins anew after this number; what waits stays.
     fn begin(&mut self, position: i64) {
-        let mut early = std::mem::take(&mut self.early);
-        early.retain(|before, _| *before >= position);
         *self = Self {
             known: true,
             after: position,
             head: position,
-            early,
+            early: std::mem::take(&mut self.early),
             last: self.last,
             ..Self::default()
         };
-    }
-
-    /// What waited for just this place.
-    fn go_on(&mut self) {
-        if let Some(batch) = self.early.remove(&self.head) {
-            self.take(batch);
-        }
     }
 }
 
@@ -247,17 +261,29 @@ impl Channel {
         Some((ring.records.range(from..to).cloned().collect(), position))
     }
 
-    /// Somebody read the table up to `position`: the ring may begin there.
-    pub(crate) fn begin(&self, position: i64) {
+    /// Somebody read in the table what came after `position`, up to the stream's end: the others take it from here. Where the ring
+    /// is not even at `position`, what is between is on its way, and nobody is woken to read it himself.
+    pub(crate) fn read(&self, position: i64, head: i64, records: &[Record]) {
         let mut ring = lock(&self.ring);
-        if position > ring.head || !ring.known {
-            ring.begin(position);
-            ring.go_on();
+        let mut batch = Batch {
+            stream: self.stream,
+            prev_head: head,
+            head,
+            records: Vec::new(),
+        };
+        if ring.known {
+            if head <= ring.head || position > ring.head {
+                return;
+            }
+            let from = records.partition_point(|record| record.seq < ring.head);
+            batch.prev_head = position;
+            batch.records = records[from..].iter().cloned().map(Arc::new).collect();
+            if ring.overlap(&batch).is_none() {
+                return;
+            }
         }
-        let head = ring.head;
-        drop(ring);
-        // Others may wait for what this reader found: the hint that would have told them comes too late now.
-        self.heard(head.max(position));
+        ring.take(batch);
+        self.heard(ring.head);
     }
 }
 
@@ -270,29 +296,31 @@ mod tests {
     use super::*;
     use crate::record::{Delta, Kind, Payload, VERSION};
 
+    fn page(seqs: impl IntoIterator<Item = i64>) -> Vec<Record> {
+        let record = |seq| Record {
+            tenant: TenantId(Uuid::nil()),
+            stream: Uuid::nil(),
+            seq,
+            run: None,
+            attempt: 1,
+            n: 0,
+            v: VERSION,
+            at: DateTime::UNIX_EPOCH,
+            kind: Kind::TEXT,
+            payload: Payload::Delta(Delta::new(Uuid::nil(), 0, 0, "x".into())),
+        };
+        seqs.into_iter().map(record).collect()
+    }
+
     fn batch(prev_head: i64, head: i64) -> Batch {
-        let stream = Uuid::nil();
-        let records = (prev_head + 1..=head)
-            .map(|seq| {
-                Arc::new(Record {
-                    tenant: TenantId(Uuid::nil()),
-                    stream,
-                    seq,
-                    run: None,
-                    attempt: 1,
-                    n: 0,
-                    v: VERSION,
-                    at: DateTime::UNIX_EPOCH,
-                    kind: Kind::TEXT,
-                    payload: Payload::Delta(Delta::new(stream, 0, 0, "x".into())),
-                })
-            })
-            .collect();
         Batch {
-            stream,
+            stream: Uuid::nil(),
             prev_head,
             head,
-            records,
+            records: page(prev_head + 1..=head)
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
         }
     }
 
@@ -306,7 +334,7 @@ mod tests {
     fn batches_out_of_order_leave_no_gap() {
         let (hub, now) = (Hub::default(), SystemClock::shared().instant());
         let channel = hub.channel(Uuid::nil());
-        channel.begin(4);
+        channel.read(0, 4, &[]);
         hub.publish(batch(4, 6), now);
         assert_eq!(seqs(&channel, 4), Some(vec![5, 6]));
         assert_eq!(seqs(&channel, 5), Some(vec![6]));
@@ -318,15 +346,27 @@ mod tests {
         hub.publish(batch(6, 7), now);
         assert_eq!(seqs(&channel, 6), Some(vec![7, 8]));
         assert_eq!(*channel.heads().borrow(), 8);
-        // somebody reads the table meanwhile, and further than what waits
+        // somebody reads the table meanwhile: also what is on its way, and then comes too late
         hub.publish(batch(9, 10), now);
-        channel.begin(9);
-        assert_eq!(seqs(&channel, 9), Some(vec![10]));
-        hub.publish(batch(11, 12), now);
-        channel.begin(12);
-        hub.publish(batch(10, 11), now);
+        channel.read(6, 9, &page(7..=9));
+        assert_eq!(seqs(&channel, 6), Some(vec![7, 8, 9, 10]));
+        hub.publish(batch(8, 9), now);
+        assert_eq!(*channel.heads().borrow(), 10);
+        // and more than one has read at once
+        hub.publish(batch(12, 14), now);
+        hub.publish(batch(8, 13), now);
+        assert_eq!(seqs(&channel, 9), Some(vec![10, 11, 12, 13, 14]));
+        // what is joined from what the ring has and what it has not is left to those who read it
+        channel.read(8, 16, &page([16]));
+        assert_eq!(seqs(&channel, 14), Some(vec![]));
+        // whoever is further than the ring wakes nobody
+        channel.read(15, 16, &page([16]));
+        assert_eq!(*channel.heads().borrow(), 14);
+        let mut joined = batch(8, 16);
+        joined.records.retain(|record| record.seq == 16);
+        hub.publish(joined, now);
         assert_eq!(
-            (seqs(&channel, 12), seqs(&channel, 10)),
+            (seqs(&channel, 16), seqs(&channel, 14)),
             (Some(vec![]), None)
         );
         // what never comes is not waited for without end

@@ -532,8 +532,9 @@ async fn look(log: &Log, job: Job, raise: bool) {
             written: Some(seq),
         } => {
             job.line.state.send_modify(|state| state.fence = fence);
-            acked(log, &job, seq);
-            log.hub().wake(job.line.stream, seq);
+            // All of it or nothing was.
+            let records = i64::try_from(job.items.len()).unwrap_or(0);
+            self::written(log, &job, seq - records);
         }
     }
 }
