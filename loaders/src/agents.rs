@@ -10,10 +10,11 @@ use entities::{
 };
 
 use crate::{
-    LoadError, Reader, Relation, Source,
+    Asker, Found, LoadError, Reader, Relation, Source,
+    access::{access, covered},
     listing::{Listing, by_listing, dealt},
     matching::holding,
-    models::covered,
+    reader::{rows_by, values_by},
 };
 
 /// An agent with its newest published version, and how far whoever asks may go with it.
@@ -45,31 +46,35 @@ pub struct SeenVersion {
 }
 
 /// Whoever asks, if he may see agents at all.
-fn viewer(source: &Source) -> Option<&Scope> {
+pub(crate) fn viewer(source: &Source) -> Option<&Scope> {
     source
         .scope()
         .filter(|scope| scope.may(Permission::AgentsUse) || scope.may(Permission::AgentsEdit))
 }
 
-fn access(scope: &Scope, row: &agent::Model) -> Option<Access> {
-    let access = scope.access(row.owner_id, row.visibility)?;
-    Some(if row.deleted_at.is_none() {
-        access
-    } else {
-        Access::Use
-    })
+/// How far whoever asks may go with an agent.
+pub(crate) fn access_to(scope: &Scope, row: &agent::Model) -> Option<Access> {
+    access(scope, row.owner_id, row.visibility, row.deleted_at)
 }
 
-/// Puts the newest versions to agents, in one statement for all of them.
-async fn with_versions(
+/// Those of these agents that whoever asks may see.
+async fn seen_of(
     source: &Source,
     scope: &Scope,
     rows: Vec<agent::Model>,
 ) -> Result<Vec<Arc<SeenAgent>>, LoadError> {
-    let rows: Vec<_> = rows
+    let rows = rows
         .into_iter()
-        .filter_map(|row| access(scope, &row).map(|access| (row, access)))
-        .collect();
+        .filter_map(|row| access_to(scope, &row).map(|access| (row, access)));
+    with_versions(source, scope, rows.collect()).await
+}
+
+/// Puts the newest versions to agents, in one statement for all of them.
+pub(crate) async fn with_versions(
+    source: &Source,
+    scope: &Scope,
+    rows: Vec<(agent::Model, Access)>,
+) -> Result<Vec<Arc<SeenAgent>>, LoadError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -96,22 +101,15 @@ pub struct AgentOf(pub AgentId);
 
 impl Relation for AgentOf {
     type Value = Arc<SeenAgent>;
+    const ASKER: Asker = viewer;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = viewer(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = agent::Entity::in_tenant(scope)
             .filter(agent::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
-        let seen = with_versions(&source, scope, rows).await?;
-        Ok(seen
-            .into_iter()
-            .map(|seen| (Self(seen.agent.id), seen))
-            .collect())
+        let seen = seen_of(source, scope, rows).await?;
+        let found = seen.into_iter().map(|seen| (Self(seen.agent.id), seen));
+        Ok(found.collect())
     }
 }
 
@@ -121,14 +119,9 @@ pub struct VersionOf(pub AgentVersionId);
 
 impl Relation for VersionOf {
     type Value = Arc<SeenVersion>;
+    const ASKER: Asker = viewer;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = viewer(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let tx = &**source.tx().await?;
         let versions = agent_version::Entity::in_tenant(scope)
             .filter(agent_version::Column::Id.is_in(keys.iter().map(|key| key.0)))
@@ -143,7 +136,7 @@ impl Relation for VersionOf {
             .await?;
         let access: HashMap<AgentId, Access> = agents
             .iter()
-            .filter_map(|row| Some((row.id, access(scope, row)?)))
+            .filter_map(|row| Some((row.id, access_to(scope, row)?)))
             .collect();
         let seen = versions.into_iter().filter_map(|version| {
             let access = *access.get(&version.agent_id)?;
@@ -170,14 +163,9 @@ pub struct VersionsOf {
 
 impl Relation for VersionsOf {
     type Value = Arc<Rows<Arc<agent_version::Model>>>;
+    const ASKER: Asker = viewer;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = viewer(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut found = HashMap::new();
         for (listing, keys) in by_listing(keys, |key| &key.listing) {
             let select = agent_version::Entity::in_tenant(scope)
@@ -216,28 +204,19 @@ pub struct NumberedVersionOf {
 
 impl Relation for NumberedVersionOf {
     type Value = Arc<agent_version::Model>;
+    const ASKER: Asker = viewer;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = viewer(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         // Of each agent a few numbers are asked for: those of others among them are read for nothing and are few.
         let rows = agent_version::Entity::in_tenant(scope)
             .filter(agent_version::Column::AgentId.is_in(keys.iter().map(|key| key.agent)))
             .filter(agent_version::Column::Number.is_in(keys.iter().map(|key| key.number)))
             .all(&**source.tx().await?)
             .await?;
-        let key = |row: &agent_version::Model| Self {
+        Ok(rows_by(rows, |row| Self {
             agent: row.agent_id,
             number: row.number,
-        };
-        Ok(rows
-            .into_iter()
-            .map(|row| (key(&row), Arc::new(row)))
-            .collect())
+        }))
     }
 }
 
@@ -277,7 +256,7 @@ impl Reader {
             };
             let select = seen(scope).filter(agent::Column::Slug.eq(slug));
             let rows = select.all(&**source.tx().await?).await?;
-            Ok(with_versions(&source, scope, rows).await?.pop())
+            Ok(seen_of(&source, scope, rows).await?.pop())
         })
         .await
     }
@@ -318,7 +297,7 @@ impl Reader {
                 ),
             };
             let rows = select.all(&**source.tx().await?).await?;
-            Ok(page.cut(with_versions(&source, scope, rows).await?))
+            Ok(page.cut(seen_of(&source, scope, rows).await?))
         })
         .await
     }
@@ -353,14 +332,9 @@ struct VersionCountOf(AgentId);
 
 impl Relation for VersionCountOf {
     type Value = Option<u64>;
+    const ASKER: Asker = viewer;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = viewer(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = agent_version::Entity::in_tenant(scope)
             .filter(agent_version::Column::AgentId.is_in(keys.iter().map(|key| key.0)));
         let counts = each::counts(
@@ -369,10 +343,7 @@ impl Relation for VersionCountOf {
             &**source.tx().await?,
         )
         .await?;
-        Ok(counts
-            .into_iter()
-            .map(|(agent, count)| (Self(agent), count))
-            .collect())
+        Ok(values_by(counts, Self))
     }
 }
 
@@ -405,8 +376,10 @@ async fn listed(
 /// Those that are not deleted and that the scope gives any access to.
 fn seen(scope: &Scope) -> Select<agent::Entity> {
     let there = agent::Entity::in_tenant(scope).filter(agent::Column::DeletedAt.is_null());
-    match covered(scope, agent::Column::OwnerId, agent::Column::Visibility) {
-        Some(covered) => there.filter(covered),
-        None => there,
-    }
+    covered(
+        there,
+        scope,
+        agent::Column::OwnerId,
+        agent::Column::Visibility,
+    )
 }

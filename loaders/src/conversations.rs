@@ -10,8 +10,9 @@ use entities::{
 };
 
 use crate::{
-    LoadError, Reader, Relation, Source,
+    Asker, Found, LoadError, Reader, Relation, Source,
     listing::{Listing, by_listing, dealt},
+    reader::{rows_by, values_by},
 };
 
 /// Which conversations a list has; what is left out is no condition.
@@ -51,21 +52,13 @@ pub struct ConversationOf(pub ConversationId);
 
 impl Relation for ConversationOf {
     type Value = Arc<conversation::Model>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = conversation::Entity::seen(scope)
             .filter(conversation::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 
@@ -76,16 +69,10 @@ pub struct HeadOf(pub ConversationId);
 impl Relation for HeadOf {
     type Value = i64;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+    async fn fetch(_scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let streams: Vec<_> = keys.iter().map(|key| key.0.0).collect();
         let heads = events::read::heads(&**source.tx().await?, &streams).await?;
-        Ok(heads
-            .into_iter()
-            .map(|(stream, head)| (Self(ConversationId(stream)), head))
-            .collect())
+        Ok(values_by(heads, |stream| Self(ConversationId(stream))))
     }
 }
 
@@ -100,32 +87,17 @@ pub struct ConversationsWith {
 
 impl Relation for ConversationsWith {
     type Value = Rows<Arc<conversation::Model>>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut found = HashMap::with_capacity(keys.len());
         for (listing, keys) in by_listing(keys, |key| &key.listing) {
             let select = conversation::Entity::seen(scope)
                 .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.agent)));
             let of = conversation::Column::AgentId;
-            let order_by = RECENTLY_ACTIVE;
-            let tx = source.tx().await?;
-            let rows = each::pages(
-                select,
-                keys.len(),
-                of,
-                &order_by,
-                true,
-                listing.page(),
-                &**tx,
-            )
-            .await?;
-            found.extend(dealt(listing.page(), keys, rows, |row| {
+            let (order, page, tx) = (&RECENTLY_ACTIVE, listing.page(), &**source.tx().await?);
+            let rows = each::pages(select, keys.len(), of, order, true, page, tx).await?;
+            found.extend(dealt(page, keys, rows, |row| {
                 Some(Self {
                     agent: row.agent_id?,
                     listing: listing.clone(),
@@ -142,22 +114,14 @@ pub struct ConversationCountWith(pub AgentId);
 
 impl Relation for ConversationCountWith {
     type Value = Option<u64>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = conversation::Entity::seen(scope)
             .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.0)));
         let tx = source.tx().await?;
         let counts = each::counts(select, conversation::Column::AgentId, &**tx).await?;
-        Ok(counts
-            .into_iter()
-            .map(|(agent, count)| (Self(agent), count))
-            .collect())
+        Ok(values_by(counts, Self))
     }
 }
 
@@ -169,12 +133,10 @@ const NEWEST: [conversation::Column; 2] =
     [conversation::Column::CreatedAt, conversation::Column::Id];
 
 async fn filtered(
+    scope: &Scope,
     source: &Source,
     filter: &ConversationFilter,
-) -> Result<Option<Select<conversation::Entity>>, LoadError> {
-    let Some(scope) = talker(source) else {
-        return Ok(None);
-    };
+) -> Result<Select<conversation::Entity>, LoadError> {
     let mut select = conversation::Entity::seen(scope);
     if let Some(agent) = filter.agent {
         select = select.filter(conversation::Column::AgentId.eq(agent));
@@ -189,7 +151,7 @@ async fn filtered(
         let backend = source.tx().await?.backend();
         select = select.filter(conversation::Entity::holding(scope, backend, asked));
     }
-    Ok(Some(select))
+    Ok(select)
 }
 
 impl Reader {
@@ -204,9 +166,10 @@ impl Reader {
         page: Page,
     ) -> Result<Rows<Arc<conversation::Model>>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter).await? else {
+            let Some(scope) = talker(&source) else {
                 return Ok(page.cut(Vec::new()));
             };
+            let select = filtered(scope, &source, &filter).await?;
             let select = match order {
                 ConversationOrder::RecentlyActive => paged(select, &RECENTLY_ACTIVE, true, &page),
                 ConversationOrder::Newest => paged(select, &NEWEST, true, &page),
@@ -227,9 +190,10 @@ impl Reader {
         filter: ConversationFilter,
     ) -> Result<Option<u64>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter).await? else {
+            let Some(scope) = talker(&source) else {
                 return Ok(Some(0));
             };
+            let select = filtered(scope, &source, &filter).await?;
             Ok(page::count(select, &**source.tx().await?).await?)
         })
         .await

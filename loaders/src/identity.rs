@@ -1,17 +1,17 @@
 //! Users, memberships, tenants, sessions and API keys, as whoever asks may see them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use entities::{
-    ApiKeyId, MembershipId, Permission, SessionId, TenantId, UserId, api_key, membership,
+    ApiKeyId, MembershipId, Permission, Scope, SessionId, TenantId, UserId, api_key, membership,
     page::{Page, Rows, paged},
     people,
     query::*,
     session, tenant, user,
 };
 
-use crate::{LoadError, Reader, Relation, Source};
+use crate::{Found, LoadError, Reader, Relation, Source, reader::rows_by};
 
 /// A user as a tenant sees him: the account, and his membership there.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,13 +38,7 @@ pub struct MemberOf(pub UserId);
 impl Relation for MemberOf {
     type Value = Arc<Member>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let users = keys.iter().map(|key| key.0).collect();
         let rows = people::members(scope, &**source.tx().await?, users).await?;
         let found = rows
@@ -61,13 +55,7 @@ pub struct BelongingOf(pub MembershipId);
 impl Relation for BelongingOf {
     type Value = Arc<Belonging>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
         let others = scope.may(Permission::MembersManage);
         let rows = people::memberships(scope, &**source.tx().await?, ids, others).await?;
@@ -94,19 +82,10 @@ pub struct TenantOf(pub TenantId);
 impl Relation for TenantOf {
     type Value = Arc<tenant::Model>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
         let rows = people::tenants(scope, &**source.tx().await?, ids).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 
@@ -117,23 +96,14 @@ pub struct ApiKeyOf(pub ApiKeyId);
 impl Relation for ApiKeyOf {
     type Value = Arc<api_key::Model>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut select = api_key::Entity::in_tenant(scope)
             .filter(api_key::Column::Id.is_in(keys.iter().map(|key| key.0)));
         if !scope.may(Permission::MembersManage) {
             select = select.filter(api_key::Column::UserId.eq(scope.user()));
         }
         let rows = select.all(&**source.tx().await?).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 
@@ -144,19 +114,10 @@ pub struct SessionOf(pub SessionId);
 impl Relation for SessionOf {
     type Value = Arc<session::Model>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
         let rows = people::sessions(scope, &**source.tx().await?, ids).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! moment, and what is asked for side by side goes out as one statement for each relation, see [`quiesce`]. One file for each
 //! domain names its relations (`UserOf`) and its lists.
 
+mod access;
 pub mod agents;
 mod changes;
 pub mod conversations;
@@ -17,4 +18,4 @@ mod reader;
 pub mod runs;
 pub mod usage;
 
-pub use reader::{LoadError, Reader, Relation, Source};
+pub use reader::{Asker, Found, LoadError, Reader, Relation, Source};

@@ -7,12 +7,16 @@ use std::{
 };
 
 use entities::{
-    ConversationId, MessageId, MessageRole, Parts, message,
+    ConversationId, MessageId, MessageRole, Parts, Scope, message,
     query::*,
     tree::{self, Path},
 };
 
-use crate::{LoadError, Relation, Source, conversations::talker};
+use crate::{
+    Asker, Found, Relation, Source,
+    conversations::talker,
+    reader::{rows_by, values_by},
+};
 
 /// The message of this id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,21 +24,13 @@ pub struct MessageOf(pub MessageId);
 
 impl Relation for MessageOf {
     type Value = Arc<message::Model>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = message::Entity::seen(scope)
             .filter(message::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 
@@ -60,10 +56,7 @@ impl Hash for LivePartsOf {
 impl Relation for LivePartsOf {
     type Value = Arc<Parts>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+    async fn fetch(_scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let rows: Vec<message::Model> = keys.iter().map(|key| (*key.0).clone()).collect();
         let mut parts = engine::live::parts(source.snapshot(), &rows).await?;
         Ok(keys
@@ -82,14 +75,9 @@ pub struct PathTo(pub MessageId);
 
 impl Relation for PathTo {
     type Value = Arc<Path>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ends: Vec<MessageId> = keys.iter().map(|key| key.0).collect();
         let paths = tree::paths_to(scope, &**source.tx().await?, &ends).await?;
         Ok(paths
@@ -105,14 +93,9 @@ pub struct PathThrough(pub MessageId);
 
 impl Relation for PathThrough {
     type Value = Arc<Path>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let messages: Vec<MessageId> = keys.iter().map(|key| key.0).collect();
         let paths = tree::paths_through(scope, &**source.tx().await?, &messages).await?;
         Ok(paths
@@ -128,20 +111,12 @@ pub struct ShownOf(pub MessageId);
 
 impl Relation for ShownOf {
     type Value = MessageId;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let messages: Vec<MessageId> = keys.iter().map(|key| key.0).collect();
         let shown = tree::shown(scope.tenant(), &**source.tx().await?, &messages).await?;
-        Ok(shown
-            .into_iter()
-            .map(|(message, shown)| (Self(message), shown))
-            .collect())
+        Ok(values_by(shown, Self))
     }
 }
 
@@ -171,14 +146,9 @@ impl SiblingsOf {
 
 impl Relation for SiblingsOf {
     type Value = Vec<Arc<message::Model>>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let parents: Vec<MessageId> = keys.iter().filter_map(|key| key.parent).collect();
         let roots_of: Vec<ConversationId> = keys
             .iter()

@@ -8,14 +8,19 @@ use std::{
 use chrono::{DateTime, Utc};
 use engine::models::status;
 use entities::{
-    Access, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Role, Scope, Visibility,
+    Access, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Scope,
     health::Tally,
     llm_model, model_fallback, model_minute,
     page::{self, Page, Rows, paged},
     query::*,
 };
 
-use crate::{LoadError, Reader, Relation, Source, matching::holding};
+use crate::{
+    Found, LoadError, Reader, Relation, Source,
+    access::{access, covered},
+    matching::holding,
+    reader::{lists_by, values_by},
+};
 
 /// A model, and how far whoever asks may go with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,12 +33,7 @@ pub struct SeenModel {
 
 impl SeenModel {
     fn of(scope: &Scope, row: llm_model::Model) -> Option<Self> {
-        let access = scope.access(row.owner_id, row.visibility)?;
-        let access = if row.deleted_at.is_none() {
-            access
-        } else {
-            Access::Use
-        };
+        let access = access(scope, row.owner_id, row.visibility, row.deleted_at)?;
         Some(Self { row, access })
     }
 
@@ -51,13 +51,7 @@ pub struct ModelOf(pub ModelId);
 impl Relation for ModelOf {
     type Value = Arc<SeenModel>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = llm_model::Entity::in_tenant(scope)
             .filter(llm_model::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
@@ -75,13 +69,7 @@ pub struct FallbacksOf(pub ModelId);
 impl Relation for FallbacksOf {
     type Value = Arc<Vec<Arc<SeenModel>>>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let tx = &**source.tx().await?;
         let places = model_fallback::Entity::in_tenant(scope)
             .filter(model_fallback::Column::ModelId.is_in(keys.iter().map(|key| key.0)))
@@ -100,19 +88,10 @@ impl Relation for FallbacksOf {
         let seen = rows.into_iter().filter_map(|row| SeenModel::of(scope, row));
         let seen: HashMap<ModelId, Arc<SeenModel>> =
             seen.map(|seen| (seen.row.id, Arc::new(seen))).collect();
-        let mut lists: HashMap<Self, Vec<Arc<SeenModel>>> = HashMap::new();
-        for place in places {
-            if let Some(model) = seen.get(&place.fallback_id) {
-                lists
-                    .entry(Self(place.model_id))
-                    .or_default()
-                    .push(model.clone());
-            }
-        }
-        Ok(lists
-            .into_iter()
-            .map(|(key, list)| (key, Arc::new(list)))
-            .collect())
+        Ok(lists_by(places.iter().filter_map(|place| {
+            let model = seen.get(&place.fallback_id)?;
+            Some((Self(place.model_id), model.clone()))
+        })))
     }
 }
 
@@ -123,13 +102,7 @@ pub struct TallyOf(pub ModelId, pub DateTime<Utc>);
 impl Relation for TallyOf {
     type Value = Tally;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut by_time: BTreeMap<DateTime<Utc>, Vec<ModelId>> = BTreeMap::new();
         for Self(model, since) in keys {
             by_time.entry(since).or_default().push(model);
@@ -139,11 +112,7 @@ impl Relation for TallyOf {
         // One for a request, which is over within the minute, or begins another.
         for (since, models) in by_time {
             let tallies = model_minute::Entity::tallies(scope, tx, &models, since).await?;
-            found.extend(
-                tallies
-                    .into_iter()
-                    .map(|(model, tally)| (Self(model, since), tally)),
-            );
+            found.extend(values_by(tallies, |model| Self(model, since)));
         }
         Ok(found)
     }
@@ -152,9 +121,9 @@ impl Relation for TallyOf {
 /// Whether a model can be called, whoever asks: to tell why an agent can't run, nothing of the model is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callable {
-    /// It can.
+    /// It can, or one that is tried after it.
     Yes,
-    /// It does not answer at the moment.
+    /// It does not answer at the moment, nor does any that is tried after it.
     Unhealthy,
     /// It was deleted.
     Deleted,
@@ -167,17 +136,8 @@ pub struct CallableOf(pub ModelId);
 impl Relation for CallableOf {
     type Value = Callable;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
-        let rows = llm_model::Entity::in_tenant(scope)
-            .filter(llm_model::Column::Id.is_in(keys.iter().map(|key| key.0)))
-            .all(&**source.tx().await?)
-            .await?;
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
+        let tx = &**source.tx().await?;
         let callable = |row: &llm_model::Model| {
             if row.deleted_at.is_some() {
                 Callable::Deleted
@@ -187,27 +147,46 @@ impl Relation for CallableOf {
                 Callable::Yes
             }
         };
-        Ok(rows
+        let rows = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Id.is_in(keys.iter().map(|key| key.0)))
+            .all(tx)
+            .await?;
+        let mut found: HashMap<_, _> = rows
             .iter()
             .map(|row| (Self(row.id), callable(row)))
-            .collect())
+            .collect();
+        let unhealthy = || {
+            let ill = found.iter().filter(|(_, is)| **is == Callable::Unhealthy);
+            ill.map(|(key, _)| key.0)
+        };
+        if unhealthy().next().is_none() {
+            return Ok(found);
+        }
+        let after = model_fallback::Entity::in_tenant(scope)
+            .filter(model_fallback::Column::ModelId.is_in(unhealthy()))
+            .all(tx)
+            .await?;
+        let rows = llm_model::Entity::in_tenant(scope)
+            .filter(llm_model::Column::Id.is_in(after.iter().map(|place| place.fallback_id)))
+            .all(tx)
+            .await?;
+        for row in rows.iter().filter(|row| callable(row) == Callable::Yes) {
+            for place in after.iter().filter(|place| place.fallback_id == row.id) {
+                found.insert(Self(place.model_id), Callable::Yes);
+            }
+        }
+        Ok(found)
     }
 }
 
-/// Whether there is a model for agents that name none: this one, which is the tenant's default, or a BUILTIN one.
+/// The model for agents that name none: this one, which is the tenant's default, or else a BUILTIN one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HasDefault(pub Option<ModelId>);
+pub struct DefaultOf(pub Option<ModelId>);
 
-impl Relation for HasDefault {
-    type Value = bool;
+impl Relation for DefaultOf {
+    type Value = ModelId;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let is_it = Condition::any()
             .add(llm_model::Column::Provider.eq(ModelProvider::Builtin))
             .add(llm_model::Column::Id.is_in(keys.iter().filter_map(|key| key.0)));
@@ -215,13 +194,18 @@ impl Relation for HasDefault {
             .filter(llm_model::Column::Kind.eq(ModelKind::Chat))
             .filter(llm_model::Column::DeletedAt.is_null())
             .filter(is_it)
+            .order_by_asc(llm_model::Column::CreatedAt)
             .all(&**source.tx().await?)
             .await?;
-        let has = |key: &Self| {
+        let is_default = |key: &Self| rows.iter().find(|row| Some(row.id) == key.0);
+        let builtin = || {
             rows.iter()
-                .any(|row| row.provider == ModelProvider::Builtin || Some(row.id) == key.0)
+                .find(|row| row.provider == ModelProvider::Builtin)
         };
-        Ok(keys.into_iter().map(|key| (key, has(&key))).collect())
+        Ok(keys
+            .into_iter()
+            .filter_map(|key| Some((key, is_default(&key).or_else(builtin)?.id)))
+            .collect())
     }
 }
 
@@ -326,21 +310,10 @@ async fn listed(
 /// Those that are not deleted and that the scope gives any access to.
 fn seen(scope: &Scope) -> Select<llm_model::Entity> {
     let there = llm_model::Entity::in_tenant(scope).filter(llm_model::Column::DeletedAt.is_null());
-    match covered(
+    covered(
+        there,
         scope,
         llm_model::Column::OwnerId,
         llm_model::Column::Visibility,
-    ) {
-        Some(covered) => there.filter(covered),
-        None => there,
-    }
-}
-
-/// [`Scope::access`] as a condition on rows, which lists and counts need; `None`: all of them.
-pub(crate) fn covered<C: ColumnTrait>(scope: &Scope, owner: C, visibility: C) -> Option<Condition> {
-    (scope.role() < Role::Admin).then(|| {
-        Condition::any()
-            .add(owner.eq(scope.user()))
-            .add(visibility.eq(Visibility::Tenant))
-    })
+    )
 }

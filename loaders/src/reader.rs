@@ -34,20 +34,58 @@ impl From<DbErr> for LoadError {
 /// ```text
 /// impl Relation for ToolsOf {
 ///     type Value = Arc<Vec<tool::Model>>;
-///     async fn fetch(source: Source, keys: Vec<Self>) -> Result<HashMap<Self, Self::Value>, LoadError> { … one statement … }
+///     const ASKER: Asker = viewer;
+///     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> { … one statement … }
 /// }
 /// ```
 pub trait Relation: Key {
     /// What a key has, cheap to clone.
     type Value: Value;
 
+    /// For whom a key may have a value at all; where it is left out, for everybody with a credential.
+    const ASKER: Asker = Source::scope;
+
     /// Answers up to [`MAX_BATCH`](crate::quiesce::MAX_BATCH) keys, each there once, in a number of statements that does not
     /// depend on how many they are. A key that is not in the answer has no value: there is none, or whoever asks may not know
     /// of it.
     fn fetch(
-        source: Source,
+        scope: &Scope,
+        source: &Source,
         keys: Vec<Self>,
-    ) -> impl Future<Output = Result<HashMap<Self, Self::Value>, LoadError>> + Send;
+    ) -> impl Future<Output = Found<Self>> + Send;
+}
+
+/// Who asks, if he may ask this.
+pub type Asker = fn(&Source) -> Option<&Scope>;
+
+/// What those keys have that have a value.
+pub type Found<R> = Result<HashMap<R, <R as Relation>::Value>, LoadError>;
+
+/// Each row as the value of its key.
+pub(crate) fn rows_by<K: Key, M>(rows: Vec<M>, key: impl Fn(&M) -> K) -> HashMap<K, Arc<M>> {
+    let keyed = rows.into_iter().map(|row| (key(&row), Arc::new(row)));
+    keyed.collect()
+}
+
+/// Each value as that of the key which is made of its id.
+pub(crate) fn values_by<K: Key, I, V>(
+    values: impl IntoIterator<Item = (I, V)>,
+    key: impl Fn(I) -> K,
+) -> HashMap<K, V> {
+    let keyed = values.into_iter().map(|(id, value)| (key(id), value));
+    keyed.collect()
+}
+
+/// What is of one key as a list, in the order in which it comes.
+pub(crate) fn lists_by<K: Key, T>(
+    items: impl IntoIterator<Item = (K, T)>,
+) -> HashMap<K, Arc<Vec<T>>> {
+    let mut lists: HashMap<K, Vec<T>> = HashMap::new();
+    for (key, item) in items {
+        lists.entry(key).or_default().push(item);
+    }
+    let whole = lists.into_iter().map(|(key, list)| (key, Arc::new(list)));
+    whole.collect()
 }
 
 /// What a read is made from: one view of the database, and who asks.
@@ -179,7 +217,13 @@ impl Reader {
         let source = view.source.clone();
         let known = view.relations.entry(TypeId::of::<R>()).or_insert_with(|| {
             let batched = Batched::new(&self.0.gate, move |keys: Vec<R>| {
-                Box::pin(R::fetch(source.clone(), keys))
+                let source = source.clone();
+                Box::pin(async move {
+                    match R::ASKER(&source) {
+                        Some(scope) => R::fetch(scope, &source, keys).await,
+                        None => Ok(HashMap::new()),
+                    }
+                })
             });
             Box::new(batched)
         });

@@ -5,18 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 use chrono::{DateTime, Utc};
 use engine::event::{StepFacts, ToolCallFacts};
 use entities::{
-    Access, AgentId, ConversationId, ModelId, Permission, RunId, RunStatus, ToolCallId, Usage,
-    agent, agent_version, each,
+    Access, AgentId, ConversationId, ModelId, RunId, RunStatus, Scope, ToolCallId, Usage, agent,
+    each,
     page::{self, Page, Rows, paged},
     query::*,
     run, run_step, tool_call,
 };
 
 use crate::{
-    LoadError, Reader, Relation, Source,
-    agents::SeenAgent,
+    Asker, Found, LoadError, Reader, Relation, Source,
+    agents::{SeenAgent, access_to, viewer, with_versions},
     conversations::talker,
     listing::{Listing, by_listing, dealt},
+    reader::{lists_by, rows_by, values_by},
 };
 
 /// Which runs a list has; what is left out is no condition.
@@ -41,21 +42,13 @@ pub struct RunOf(pub RunId);
 
 impl Relation for RunOf {
     type Value = Arc<run::Model>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select =
             run::Entity::seen(scope).filter(run::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (Self(row.id), Arc::new(row)))
-            .collect())
+        Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
 
@@ -65,14 +58,9 @@ pub struct NewestRunOf(pub AgentId);
 
 impl Relation for NewestRunOf {
     type Value = Arc<run::Model>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let agents: Vec<AgentId> = keys.iter().map(|key| key.0).collect();
         let rows = run::Entity::newest_of(scope, &**source.tx().await?, &agents).await?;
         Ok(rows
@@ -89,43 +77,21 @@ pub struct AnsweringAgentOf(pub AgentId);
 
 impl Relation for AnsweringAgentOf {
     type Value = Arc<SeenAgent>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
-        let tx = source.tx().await?;
-        let agents = agent::Entity::in_tenant(scope)
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
+        let rows = agent::Entity::in_tenant(scope)
             .filter(agent::Column::Id.is_in(keys.iter().map(|key| key.0)))
-            .all(&**tx)
+            .all(&**source.tx().await?)
             .await?;
-        let versions = agent_version::Entity::in_tenant(scope)
-            .filter(agent_version::Column::Id.is_in(agents.iter().map(|agent| agent.version_id)))
-            .all(&**tx)
-            .await?;
-        let mut versions: HashMap<_, _> = versions
-            .into_iter()
-            .map(|version| (version.id, version))
-            .collect();
-        let seen = agents.into_iter().filter_map(|agent| {
-            let version = Arc::new(versions.remove(&agent.version_id)?);
-            let sees = scope.may(Permission::AgentsUse) || scope.may(Permission::AgentsEdit);
-            let access = scope.access(agent.owner_id, agent.visibility);
-            let access = access.filter(|_| sees && agent.deleted_at.is_none());
-            let access = access.unwrap_or(Access::Use);
-            Some((
-                Self(agent.id),
-                Arc::new(SeenAgent {
-                    agent,
-                    version,
-                    access,
-                }),
-            ))
+        let sees = viewer(source).is_some();
+        let answering = rows.into_iter().map(|row| {
+            let access = access_to(scope, &row).filter(|_| sees);
+            (row, access.unwrap_or(Access::Use))
         });
-        Ok(seen.collect())
+        let seen = with_versions(source, scope, answering.collect()).await?;
+        let found = seen.into_iter().map(|seen| (Self(seen.agent.id), seen));
+        Ok(found.collect())
     }
 }
 
@@ -135,20 +101,12 @@ pub struct PlaceInQueueOf(pub RunId);
 
 impl Relation for PlaceInQueueOf {
     type Value = i64;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let runs: Vec<RunId> = keys.iter().map(|key| key.0).collect();
         let ahead = run::Entity::ahead_of(scope, &**source.tx().await?, &runs).await?;
-        Ok(ahead
-            .into_iter()
-            .map(|(run, ahead)| (Self(run), ahead))
-            .collect())
+        Ok(values_by(ahead, Self))
     }
 }
 
@@ -171,14 +129,9 @@ type StepRow = (
 
 impl Relation for StepsOf {
     type Value = Arc<Vec<StepFacts>>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = run_step::Entity::in_tenant(scope)
             .filter(run_step::Column::RunId.is_in(keys.iter().map(|key| key.0)))
             .order_by_asc(run_step::Column::RunId)
@@ -196,25 +149,21 @@ impl Relation for StepsOf {
                 run_step::Column::FinishedAt,
             ]);
         let rows: Vec<StepRow> = select.into_tuple().all(&**source.tx().await?).await?;
-        let mut steps: HashMap<Self, Vec<StepFacts>> = HashMap::new();
-        for (run, step, model, usage, latency_ms, first_ms, finish_reason, started, finished) in
-            rows
-        {
-            steps.entry(Self(run)).or_default().push(StepFacts {
-                step,
-                model,
-                usage,
-                latency_ms,
-                time_to_first_token_ms: first_ms,
-                finish_reason,
-                started_at: started,
-                finished_at: finished,
-            });
-        }
-        Ok(steps
-            .into_iter()
-            .map(|(key, steps)| (key, Arc::new(steps)))
-            .collect())
+        Ok(lists_by(rows.into_iter().map(
+            |(run, step, model, usage, latency_ms, first_ms, finish_reason, started, finished)| {
+                let facts = StepFacts {
+                    step,
+                    model,
+                    usage,
+                    latency_ms,
+                    time_to_first_token_ms: first_ms,
+                    finish_reason,
+                    started_at: started,
+                    finished_at: finished,
+                };
+                (Self(run), facts)
+            },
+        )))
     }
 }
 
@@ -224,29 +173,19 @@ pub struct ToolCallsOf(pub RunId);
 
 impl Relation for ToolCallsOf {
     type Value = Arc<Vec<Arc<ToolCallFacts>>>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let rows = tool_call::Entity::in_tenant(scope)
             .filter(tool_call::Column::RunId.is_in(keys.iter().map(|key| key.0)))
             .order_by_asc(tool_call::Column::Step)
             .order_by_asc(tool_call::Column::Position)
             .all(&**source.tx().await?)
             .await?;
-        let mut calls: HashMap<Self, Vec<Arc<ToolCallFacts>>> = HashMap::new();
-        for row in rows {
-            let call = Arc::new(ToolCallFacts::of(&row));
-            calls.entry(Self(row.run_id)).or_default().push(call);
-        }
-        Ok(calls
-            .into_iter()
-            .map(|(key, calls)| (key, Arc::new(calls)))
-            .collect())
+        let calls = rows
+            .iter()
+            .map(|row| (Self(row.run_id), Arc::new(ToolCallFacts::of(row))));
+        Ok(lists_by(calls))
     }
 }
 
@@ -256,14 +195,9 @@ pub struct ToolCallOf(pub ToolCallId);
 
 impl Relation for ToolCallOf {
     type Value = Arc<ToolCallFacts>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = talker(&source) else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let select = tool_call::Entity::seen(scope)
             .filter(tool_call::Column::Id.is_in(keys.iter().map(|key| key.0)));
         let rows = select.all(&**source.tx().await?).await?;
@@ -285,29 +219,16 @@ pub struct RunsIn {
 
 impl Relation for RunsIn {
     type Value = Rows<Arc<run::Model>>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut found = HashMap::with_capacity(keys.len());
         for (listing, keys) in by_listing(keys, |key| &key.listing) {
-            let Some(select) = filtered(&source, listing.filter()) else {
-                break;
-            };
-            let conversations = keys.iter().map(|key| key.conversation);
-            let select = select.filter(run::Column::ConversationId.is_in(conversations));
-            let (of, page) = (run::Column::ConversationId, listing.page());
-            let rows = each::pages(
-                select,
-                keys.len(),
-                of,
-                &NEWEST,
-                true,
-                page,
-                &**source.tx().await?,
-            )
-            .await?;
+            let of = run::Column::ConversationId;
+            let select = filtered(scope, listing.filter())
+                .filter(of.is_in(keys.iter().map(|key| key.conversation)));
+            let (page, tx) = (listing.page(), &**source.tx().await?);
+            let rows = each::pages(select, keys.len(), of, &NEWEST, true, page, tx).await?;
             found.extend(dealt(page, keys, rows, |row| {
                 Some(Self {
                     conversation: row.conversation_id,
@@ -331,36 +252,25 @@ pub struct RunCountIn {
 
 impl Relation for RunCountIn {
     type Value = Option<u64>;
+    const ASKER: Asker = talker;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut found = HashMap::with_capacity(keys.len());
         for (listing, keys) in by_listing(keys, |key| &key.listing) {
-            let Some(select) = filtered(&source, listing.filter()) else {
-                break;
-            };
-            let conversations = keys.iter().map(|key| key.conversation);
-            let select = select.filter(run::Column::ConversationId.is_in(conversations));
             let of = run::Column::ConversationId;
+            let select = filtered(scope, listing.filter())
+                .filter(of.is_in(keys.iter().map(|key| key.conversation)));
             let counts = each::counts(select, of, &**source.tx().await?).await?;
-            found.extend(counts.into_iter().map(|(conversation, count)| {
-                (
-                    Self {
-                        conversation,
-                        listing: listing.clone(),
-                    },
-                    count,
-                )
+            found.extend(values_by(counts, |conversation| Self {
+                conversation,
+                listing: listing.clone(),
             }));
         }
         Ok(found)
     }
 }
 
-fn filtered(source: &Source, filter: &RunFilter) -> Option<Select<run::Entity>> {
-    let scope = talker(source)?;
+fn filtered(scope: &Scope, filter: &RunFilter) -> Select<run::Entity> {
     // In conversations of one's own all runs are one's own; said here, too, for the index that is ordered so.
     let mut select = run::Entity::seen(scope).filter(run::Column::UserId.eq(scope.user()));
     if let Some(status) = &filter.status {
@@ -375,7 +285,7 @@ fn filtered(source: &Source, filter: &RunFilter) -> Option<Select<run::Entity>> 
     if let Some(until) = filter.until {
         select = select.filter(run::Column::CreatedAt.lt(until));
     }
-    Some(select)
+    select
 }
 
 impl Reader {
@@ -389,10 +299,10 @@ impl Reader {
         page: Page,
     ) -> Result<Rows<Arc<run::Model>>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter) else {
+            let Some(scope) = talker(&source) else {
                 return Ok(page.cut(Vec::new()));
             };
-            let rows = paged(select, &NEWEST, true, &page)
+            let rows = paged(filtered(scope, &filter), &NEWEST, true, &page)
                 .all(&**source.tx().await?)
                 .await?;
             Ok(page.cut(rows.into_iter().map(Arc::new).collect()))
@@ -406,10 +316,10 @@ impl Reader {
     /// See [`LoadError`].
     pub async fn count_runs(&self, filter: RunFilter) -> Result<Option<u64>, LoadError> {
         self.run(move |source| async move {
-            let Some(select) = filtered(&source, &filter) else {
+            let Some(scope) = talker(&source) else {
                 return Ok(Some(0));
             };
-            Ok(page::count(select, &**source.tx().await?).await?)
+            Ok(page::count(filtered(scope, &filter), &**source.tx().await?).await?)
         })
         .await
     }

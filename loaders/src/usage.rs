@@ -3,10 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use entities::usage::{Summed, summed};
+use entities::{
+    Scope,
+    usage::{Summed, summed},
+};
 use uuid::Uuid;
 
-use crate::{LoadError, Relation, Source};
+use crate::{Found, Relation, Source};
 
 /// What a tenant, an agent or a conversation of the scope's tenant used in the hours that begin within two times. Whoever asks is
 /// known to be allowed to.
@@ -23,13 +26,7 @@ pub struct UsageOf {
 impl Relation for UsageOf {
     type Value = Arc<Summed>;
 
-    async fn fetch(
-        source: Source,
-        keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
-        let Some(scope) = source.scope() else {
-            return Ok(HashMap::new());
-        };
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         // The fields of a document ask for one span of time, or a few.
         let mut spans: HashMap<_, Vec<Uuid>> = HashMap::new();
         for key in &keys {

@@ -37,6 +37,21 @@ impl House {
         self.auth.refresh_session(given, at_the_machine()).await
     }
 
+    /// What its refresh token is exchanged for.
+    async fn next(&self, pair: &SignedIn) -> SignedIn {
+        self.refresh(&pair.refresh_token).await.unwrap()
+    }
+
+    /// Whether its refresh token is none, or none any more.
+    async fn refuses(&self, pair: &SignedIn) -> bool {
+        is_wrong(&self.refresh(&pair.refresh_token).await)
+    }
+
+    /// Whether its access token is one.
+    async fn knows(&self, pair: &SignedIn) -> bool {
+        self.identify(pair.access_token.expose()).await.is_ok()
+    }
+
     /// An access token of this pair is presented, and that is written down.
     async fn use_of(&self, pair: &SignedIn) {
         self.identify(pair.access_token.expose()).await.unwrap();
@@ -63,12 +78,18 @@ impl House {
     }
 }
 
-#[tokio::test]
-async fn each_use_gives_another_pair_of_the_same_session() {
+/// A house, and the first pair of its owner.
+async fn signed_in() -> (House, SignedIn) {
     let house = House::new().await;
     let first = house.set_up().await;
+    (house, first)
+}
+
+#[tokio::test]
+async fn each_use_gives_another_pair_of_the_same_session() {
+    let (house, first) = signed_in().await;
     house.clock.advance(Duration::from_secs(3_000));
-    let second = house.refresh(&first.refresh_token).await.unwrap();
+    let second = house.next(&first).await;
     assert_eq!(second.identity.session(), first.identity.session());
     assert_ne!(second.refresh_token, first.refresh_token);
     assert_eq!(
@@ -83,19 +104,18 @@ async fn each_use_gives_another_pair_of_the_same_session() {
     assert_eq!(row.expires_at, house.clock.now() + SESSION_IDLE);
     assert_eq!(row.ends_at, house.row(&first).await.ends_at);
     // an access token of before stays good until it runs out
-    assert!(house.identify(first.access_token.expose()).await.is_ok());
+    assert!(house.knows(&first).await);
     house.clock.advance(Duration::from_secs(700));
-    assert!(house.identify(first.access_token.expose()).await.is_err());
-    assert!(house.identify(second.access_token.expose()).await.is_ok());
-    let third = house.refresh(&second.refresh_token).await.unwrap();
+    assert!(!house.knows(&first).await);
+    assert!(house.knows(&second).await);
+    let third = house.next(&second).await;
     assert_eq!(house.row(&third).await.rotation, 2);
 }
 
 #[tokio::test]
 async fn fifty_at_once_get_one_pair() {
-    let house = House::new().await;
+    let (house, first) = signed_in().await;
     let replica = house.replica();
-    let first = house.set_up().await;
     let at_once = (0..50).map(|n| {
         let authority = if n % 2 == 0 { &house.auth } else { &replica };
         let given = Refresh {
@@ -116,83 +136,78 @@ async fn fifty_at_once_get_one_pair() {
     );
     assert_eq!(house.row(&first).await.rotation, 1);
     for pair in &pairs {
-        assert!(house.identify(pair.access_token.expose()).await.is_ok());
+        assert!(house.knows(pair).await);
     }
-    house.refresh(&pairs[7].refresh_token).await.unwrap();
+    house.next(&pairs[7]).await;
 }
 
 #[tokio::test]
 async fn two_tabs_within_half_a_minute_stay_signed_in() {
-    let house = House::new().await;
-    let first = house.set_up().await;
-    let one = house.refresh(&first.refresh_token).await.unwrap();
+    let (house, first) = signed_in().await;
+    let one = house.next(&first).await;
     house.use_of(&one).await;
     house.clock.advance(30 * SECOND);
-    let other = house.refresh(&first.refresh_token).await.unwrap();
+    let other = house.next(&first).await;
     assert_eq!(one.refresh_token, other.refresh_token);
-    assert!(house.identify(one.access_token.expose()).await.is_ok());
-    assert!(house.identify(other.access_token.expose()).await.is_ok());
+    assert!(house.knows(&one).await);
+    assert!(house.knows(&other).await);
 }
 
 #[tokio::test]
 async fn after_half_a_minute_a_pair_in_use_is_not_given_twice() {
-    let house = House::new().await;
-    let first = house.set_up().await;
-    let second = house.refresh(&first.refresh_token).await.unwrap();
+    let (house, first) = signed_in().await;
+    let second = house.next(&first).await;
     house.use_of(&second).await;
     assert_eq!(house.row(&second).await.used_rotation, 1);
     house.clock.advance(31 * SECOND);
-    assert!(is_wrong(&house.refresh(&first.refresh_token).await));
+    assert!(house.refuses(&first).await);
     // for whoever of the two was the thief, and for the other one
     assert!(house.row(&second).await.ended_at.is_some());
-    assert!(house.identify(second.access_token.expose()).await.is_err());
-    assert!(is_wrong(&house.refresh(&second.refresh_token).await));
+    assert!(!house.knows(&second).await);
+    assert!(house.refuses(&second).await);
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_answered_again_however_late() {
-    let house = House::new().await;
-    let first = house.set_up().await;
-    let lost = house.refresh(&first.refresh_token).await.unwrap();
+    let (house, first) = signed_in().await;
+    let lost = house.next(&first).await;
     house.clock.advance(5 * DAY);
-    let again = house.refresh(&first.refresh_token).await.unwrap();
+    let again = house.next(&first).await;
     assert_eq!(lost.refresh_token, again.refresh_token);
-    assert!(house.identify(again.access_token.expose()).await.is_ok());
+    assert!(house.knows(&again).await);
     // presenting its refresh token is a use as well
-    house.refresh(&again.refresh_token).await.unwrap();
-    assert!(is_wrong(&house.refresh(&first.refresh_token).await));
+    house.next(&again).await;
+    assert!(house.refuses(&first).await);
     assert!(house.row(&first).await.ended_at.is_some());
 }
 
 #[tokio::test]
 async fn the_token_before_the_last_ends_the_session_at_once() {
-    let house = House::new().await;
+    let (house, first) = signed_in().await;
     let replica = house.replica();
-    let first = house.set_up().await;
-    let second = house.refresh(&first.refresh_token).await.unwrap();
-    let third = house.refresh(&second.refresh_token).await.unwrap();
+    let second = house.next(&first).await;
+    let third = house.next(&second).await;
     let here = house.identify(third.access_token.expose()).await.unwrap();
     let (ended, elsewhere) = (house.auth.ended(&here), replica.ended(&here));
-    assert!(is_wrong(&house.refresh(&first.refresh_token).await));
+    assert!(house.refuses(&first).await);
     ended.await;
     replica.look(false).await.unwrap();
     elsewhere.await;
-    assert!(house.identify(third.access_token.expose()).await.is_err());
-    assert!(is_wrong(&house.refresh(&third.refresh_token).await));
+    assert!(!house.knows(&third).await);
+    assert!(house.refuses(&third).await);
 }
 
 #[tokio::test]
 async fn what_is_used_is_written_down_once() {
-    let house = House::new().await;
-    let first = house.set_up().await;
-    let second = house.refresh(&first.refresh_token).await.unwrap();
+    let (house, first) = signed_in().await;
+    let second = house.next(&first).await;
     // an older one says nothing of the newer pair
     house.use_of(&first).await;
     assert_eq!(house.row(&first).await.used_rotation, 0);
     house.use_of(&second).await;
     assert_eq!(house.row(&first).await.used_rotation, 1);
     // noted before the next pair was issued, written after: that one is not in use
-    let third = house.refresh(&second.refresh_token).await.unwrap();
+    let third = house.next(&second).await;
     house
         .auth
         .0
@@ -205,33 +220,31 @@ async fn what_is_used_is_written_down_once() {
 
 #[tokio::test]
 async fn thirty_days_idle_or_ninety_in_all() {
-    let house = House::new().await;
-    let mut pair = house.set_up().await;
+    let (house, mut pair) = signed_in().await;
     let idle = house.sign_in().await;
     for _ in 0..3 {
         house.clock.advance(29 * DAY);
-        pair = house.refresh(&pair.refresh_token).await.unwrap();
+        pair = house.next(&pair).await;
     }
-    assert!(is_wrong(&house.refresh(&idle.refresh_token).await));
+    assert!(house.refuses(&idle).await);
     // the 87th day: idle time ends with the session
     let row = house.row(&pair).await;
     assert_eq!(row.expires_at, row.ends_at);
     house.clock.advance(3 * DAY - Duration::from_secs(60));
-    pair = house.refresh(&pair.refresh_token).await.unwrap();
+    pair = house.next(&pair).await;
     assert_eq!(pair.expires_at, row.ends_at, "so does the access token");
     assert_eq!(pair.identity.expires_at(), Some(row.ends_at));
-    assert!(house.identify(pair.access_token.expose()).await.is_ok());
+    assert!(house.knows(&pair).await);
     house.clock.advance(Duration::from_secs(60));
-    assert!(house.identify(pair.access_token.expose()).await.is_err());
-    assert!(is_wrong(&house.refresh(&pair.refresh_token).await));
+    assert!(!house.knows(&pair).await);
+    assert!(house.refuses(&pair).await);
     let row = house.row(&pair).await;
     assert!(row.ended_at.is_none(), "nobody ended it");
 }
 
 #[tokio::test]
 async fn into_another_tenant_of_ones_own() {
-    let house = House::new().await;
-    let first = house.set_up().await;
+    let (house, first) = signed_in().await;
     for elsewhere in ["other", "nowhere"] {
         let refused = house.refresh_into(&first.refresh_token, elsewhere).await;
         assert!(is_wrong(&refused), "{elsewhere}");
@@ -258,7 +271,7 @@ async fn into_another_tenant_of_ones_own() {
         first.identity.tenant().id,
         "a token goes on to mean what it meant"
     );
-    let third = house.refresh(&second.refresh_token).await.unwrap();
+    let third = house.next(&second).await;
     assert_eq!(
         third.identity.tenant().id,
         there.tenant_id,
@@ -274,11 +287,10 @@ async fn into_another_tenant_of_ones_own() {
 
 #[tokio::test]
 async fn who_may_not_act_gets_no_tokens() {
-    let house = House::new().await;
-    let first = house.set_up().await;
+    let (house, first) = signed_in().await;
     let db = house.db.system(SCOPE);
     let scope = first.identity.scope();
-    let mut pair = house.refresh(&first.refresh_token).await.unwrap();
+    let mut pair = house.next(&first).await;
     for active in [false, true] {
         user::Entity::change_anywhere(SCOPE)
             .col_expr(user::Column::IsActive, Expr::value(active))
@@ -310,13 +322,12 @@ async fn who_may_not_act_gets_no_tokens() {
         pair = answer.unwrap_or(pair);
     }
     house.auth.sign_out(scope, false).await.unwrap();
-    assert!(is_wrong(&house.refresh(&pair.refresh_token).await));
+    assert!(house.refuses(&pair).await);
 }
 
 #[tokio::test]
 async fn what_is_no_token_of_ours_is_counted() {
-    let house = House::new().await;
-    let first = house.set_up().await;
+    let (house, first) = signed_in().await;
     let other = House::new().await;
     let unknown = tokens::refresh(&house.keyring, SessionId(uuid::Uuid::nil()), 0);
     let future = tokens::refresh(&house.keyring, first.identity.session().unwrap(), 1);

@@ -12,13 +12,13 @@ use entities::{
 };
 use support::provider::{Step, Turn, expected_text};
 
-use crate::house::{House, PATIENCE, SYSTEM, names};
+use crate::house::{House, PATIENCE, SYSTEM, gated, names};
 
 impl House {
     pub async fn conversation(&self, id: ConversationId) -> conversation::Model {
         conversation::Entity::anywhere(SYSTEM)
             .filter(conversation::Column::Id.eq(id))
-            .one(self.engine.log().db().system(SYSTEM))
+            .one(self.db().system(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -27,7 +27,7 @@ impl House {
     pub async fn said(&self, id: MessageId) -> message::Model {
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::Id.eq(id))
-            .one(self.engine.log().db().system(SYSTEM))
+            .one(self.db().system(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -69,7 +69,7 @@ impl House {
                 model_id: Set(Some(model)),
                 ..Default::default()
             })
-            .exec(self.engine.log().db().system(SYSTEM))
+            .exec(self.db().system(SYSTEM))
             .await
             .unwrap();
     }
@@ -100,11 +100,9 @@ fn refused(error: CommandError) -> Refusal {
 async fn an_answer_is_given_again_beside_the_first() {
     let house = House::new().await;
     let model = house.model("tokens-5-0").await;
-    let first = house.send(model, None, "one").await;
-    house.events(first).await;
+    let first = house.ask(model, None, "one").await;
     let answer = house.answer(first.run).await.unwrap();
-    let second = house.send(model, Some(first.conversation), "two").await;
-    house.events(second).await;
+    house.ask(model, Some(first.conversation), "two").await;
     // of an answer in the midst of the conversation; what follows it stays where it is
     let again = house.regenerate(answer.id, model).await;
     assert_eq!(
@@ -158,8 +156,7 @@ async fn an_answer_is_given_again_beside_the_first() {
             .all(|row| row.status == MessageStatus::Complete)
     );
     // what is said next follows the newest of them
-    let next = house.send(model, Some(first.conversation), "three").await;
-    house.events(next).await;
+    let next = house.ask(model, Some(first.conversation), "three").await;
     let parent = house.said(next.message).await.parent_id;
     assert_eq!(parent, Some(house.answer(third.run).await.unwrap().id));
 }
@@ -169,10 +166,8 @@ async fn a_question_is_put_in_other_words_beside_the_first() {
     let house = House::new().await;
     let model = house.model("tokens-3-0").await;
     house.uses(model).await;
-    let first = house.send(model, None, "one").await;
-    house.events(first).await;
-    let second = house.send(model, Some(first.conversation), "two").await;
-    house.events(second).await;
+    let first = house.ask(model, None, "one").await;
+    let second = house.ask(model, Some(first.conversation), "two").await;
     let edited = house.edit(second.message, "two, better").await;
     let events = house.events(edited).await;
     assert_eq!(names(&events)[..2], ["MessageCreated", "RunQueued"]);
@@ -230,8 +225,7 @@ async fn what_failed_or_was_stopped_is_run_again() {
         vec![Turn::refuse(401, &[]), Turn::text("now it works")],
     );
     let model = house.model("weak").await;
-    let failed = house.send(model, None, "go").await;
-    house.events(failed).await;
+    let failed = house.ask(model, None, "go").await;
     assert_eq!(house.run(failed.run).await.status, RunStatus::Failed);
     let retried = house.retry(failed.run, None).await.unwrap();
     house.events(retried).await;
@@ -261,28 +255,20 @@ async fn what_failed_or_was_stopped_is_run_again() {
     let silent = house.model("silent").await;
     let stopped = house.send(silent, Some(failed.conversation), "again").await;
     assert!(house.retry(stopped.run, None).await.is_err());
-    house
-        .engine
-        .cancel_run(&house.scope, stopped.run)
-        .await
-        .unwrap();
+    house.cancel(stopped).await;
     let other = house.model("tokens-2-0").await;
     let retried = house.retry(stopped.run, Some(other)).await.unwrap();
     house.events(retried).await;
     assert_eq!(house.run(retried.run).await.model_id, Some(other));
     // the agent is gone by then
-    house
-        .engine
-        .cancel_run(&house.scope, retried.run)
-        .await
-        .unwrap();
+    house.cancel(retried).await;
     let now = house.engine.clock().now();
     agent::Entity::change_anywhere(SYSTEM)
         .set(agent::ActiveModel {
             deleted_at: Set(Some(now)),
             ..Default::default()
         })
-        .exec(house.engine.log().db().system(SYSTEM))
+        .exec(house.db().system(SYSTEM))
         .await
         .unwrap();
     let error = house.retry(failed.run, None).await.unwrap_err();
@@ -293,38 +279,20 @@ async fn what_failed_or_was_stopped_is_run_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_answer_that_never_began_leaves_the_first() {
     let house = House::new().await;
-    house.provider.script(
-        "gated",
-        Turn::of([
-            Step::Text("first".into()),
-            Step::WaitFor("go".into()),
-            Step::Finish("stop".into()),
-        ]),
-    );
+    house.provider.script("gated", gated("go"));
     let (gated, quick) = (house.model("gated").await, house.model("tokens-2-0").await);
-    let first = house.send(quick, None, "one").await;
-    house.events(first).await;
+    let first = house.ask(quick, None, "one").await;
     let answer = house.answer(first.run).await.unwrap();
     let busy = house.send(gated, Some(first.conversation), "two").await;
-    house
-        .events_until(busy, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(busy).await;
     let under_way = house.answer(busy.run).await.unwrap();
     let again = house.regenerate(answer.id, quick).await;
     // what is said now follows the answer that is to come
     let next = house.send(quick, Some(first.conversation), "three").await;
     let to_come = house.run(again.run).await.output_message_id;
     assert_eq!(house.said(next.message).await.parent_id, Some(to_come));
-    house
-        .engine
-        .cancel_run(&house.scope, next.run)
-        .await
-        .unwrap();
-    house
-        .engine
-        .cancel_run(&house.scope, again.run)
-        .await
-        .unwrap();
+    house.cancel(next).await;
+    house.cancel(again).await;
     // it follows the question now: nothing was answered in between
     assert_eq!(
         house.said(next.message).await.parent_id,
@@ -338,11 +306,7 @@ async fn a_second_answer_that_never_began_leaves_the_first() {
         house.conversation(first.conversation).await.leaf_id,
         Some(next.message)
     );
-    house
-        .engine
-        .cancel_run(&house.scope, again.run)
-        .await
-        .unwrap();
+    house.cancel(again).await;
     let events = house.events(again).await;
     assert_eq!(
         names(&events),
@@ -360,10 +324,8 @@ async fn a_conversation_goes_on_from_any_of_its_branches() {
     let house = House::new().await;
     let model = house.model("tokens-2-0").await;
     house.uses(model).await;
-    let first = house.send(model, None, "one").await;
-    house.events(first).await;
-    let second = house.send(model, Some(first.conversation), "two").await;
-    house.events(second).await;
+    let first = house.ask(model, None, "one").await;
+    let second = house.ask(model, Some(first.conversation), "two").await;
     let edited = house.edit(first.message, "one, better").await;
     house.events(edited).await;
     let leaf = house.answer(second.run).await.unwrap().id;
@@ -377,20 +339,17 @@ async fn a_conversation_goes_on_from_any_of_its_branches() {
         .update_conversation(&house.scope, id, choose(Some(first.message)));
     update.await.unwrap();
     assert_eq!(house.conversation(id).await.leaf_id, Some(leaf));
-    let next = house.send(model, Some(id), "three").await;
-    house.events(next).await;
+    let next = house.ask(model, Some(id), "three").await;
     assert_eq!(house.said(next.message).await.parent_id, Some(leaf));
     // from none
     let update = house
         .engine
         .update_conversation(&house.scope, id, choose(None));
     update.await.unwrap();
-    let anew = house.send(model, Some(id), "anew").await;
-    house.events(anew).await;
+    let anew = house.ask(model, Some(id), "anew").await;
     assert_eq!(house.said(anew.message).await.parent_id, None);
     // of another conversation
-    let other = house.send(model, None, "elsewhere").await;
-    house.events(other).await;
+    let other = house.ask(model, None, "elsewhere").await;
     let update = house
         .engine
         .update_conversation(&house.scope, id, choose(Some(other.message)));
@@ -462,20 +421,10 @@ async fn answers_are_rated_and_that_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_under_way_can_be_rated() {
     let house = House::new().await;
-    house.provider.script(
-        "gated",
-        Turn::of([
-            Step::Text("half ".into()),
-            Step::WaitFor("go".into()),
-            Step::Text("whole".into()),
-            Step::Finish("stop".into()),
-        ]),
-    );
+    house.provider.script("gated", gated("go"));
     let model = house.model("gated").await;
     let sent = house.send(model, None, "one").await;
-    house
-        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(sent).await;
     let message = house.run(sent.run).await.output_message_id;
     let rating = RateMessage {
         message,

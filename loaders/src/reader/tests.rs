@@ -31,19 +31,16 @@ static BATCHES: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
 struct DoubleOf(u32);
 
 impl Relation for DoubleOf {
-    type Value = (u32, Option<UserId>);
+    type Value = (u32, UserId);
 
-    async fn fetch(
-        source: Source,
-        mut keys: Vec<Self>,
-    ) -> Result<HashMap<Self, Self::Value>, LoadError> {
+    async fn fetch(scope: &Scope, source: &Source, mut keys: Vec<Self>) -> Found<Self> {
         source.tx().await?;
         keys.sort_by_key(|key| key.0);
         BATCHES
             .lock()
             .unwrap()
             .push(keys.iter().map(|key| key.0).collect());
-        let user = source.scope().map(Scope::user);
+        let user = scope.user();
         Ok(keys
             .into_iter()
             .filter(|key| key.0 % 2 == 0)
@@ -55,8 +52,9 @@ impl Relation for DoubleOf {
 #[tokio::test]
 async fn loads_go_out_together_once_and_again_after_a_renewal() {
     let folder = tempfile::tempdir().unwrap();
-    let reader = Reader::new(&db(&folder).await, Some(scope(5)));
-    let five = Some(UserId(Uuid::from_u128(5)));
+    let db = db(&folder).await;
+    let reader = Reader::new(&db, Some(scope(5)));
+    let five = UserId(Uuid::from_u128(5));
     quiesce(reader.gate(), async {
         let (one, two, many) = tokio::join!(
             reader.load(DoubleOf(1)),
@@ -75,7 +73,7 @@ async fn loads_go_out_together_once_and_again_after_a_renewal() {
         reader.renew_as(scope(6));
         assert_eq!(
             reader.load(DoubleOf(2)).await.unwrap(),
-            Some((4, Some(UserId(Uuid::from_u128(6)))))
+            Some((4, UserId(Uuid::from_u128(6))))
         );
         assert_eq!(
             *BATCHES.lock().unwrap(),
@@ -83,6 +81,13 @@ async fn loads_go_out_together_once_and_again_after_a_renewal() {
         );
     })
     .await;
+    // without a credential nothing is there, and nothing is asked
+    let nobody = Reader::new(&db, None);
+    quiesce(nobody.gate(), async {
+        assert_eq!(nobody.load(DoubleOf(2)).await.unwrap(), None);
+    })
+    .await;
+    assert_eq!(BATCHES.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]

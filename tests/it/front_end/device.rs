@@ -65,6 +65,14 @@ struct Open {
     follows: JoinHandle<()>,
 }
 
+impl Open {
+    /// Its events, in few words.
+    fn told(&self) -> Vec<String> {
+        let transcript = lock(&self.shared.transcript);
+        transcript.events.iter().map(told).collect()
+    }
+}
+
 pub struct Device {
     pub name: &'static str,
     client: Client,
@@ -266,11 +274,7 @@ impl Device {
             "{} showed {} at {cursor} otherwise than the query says: {differ:#?}\nits events: {:#?}",
             self.name,
             open.id,
-            lock(&open.shared.transcript)
-                .events
-                .iter()
-                .map(told)
-                .collect::<Vec<_>>()
+            open.told()
         );
         true
     }
@@ -333,84 +337,61 @@ impl Device {
     }
 
     async fn lists_agree(&self) {
-        let mut last = Vec::new();
-        let agreed = async {
-            loop {
-                assert!(!self.follows.is_finished(), "nobody follows the lists");
-                let variables = json!({ "first": 100 });
-                let sidebar = self.client.ok(&document("Sidebar"), variables).await;
-                let pickers = self.client.ok(&document("Pickers"), json!({})).await;
-                last = differences(
-                    &lock(&self.lists).shown(),
-                    &Lists::answered(&sidebar, &pickers),
-                );
-                if last.is_empty() {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        let what = format!("the lists of {} are what the queries say", self.name);
+        support::wait::until_so(PATIENCE / 4, &what, async || {
+            assert!(!self.follows.is_finished(), "nobody follows the lists");
+            let variables = json!({ "first": 100 });
+            let sidebar = self.client.ok(&document("Sidebar"), variables).await;
+            let pickers = self.client.ok(&document("Pickers"), json!({})).await;
+            let differ = differences(
+                &lock(&self.lists).shown(),
+                &Lists::answered(&sidebar, &pickers),
+            );
+            if differ.is_empty() {
+                Ok(())
+            } else {
+                Err(differ)
             }
-        };
-        let agreed = tokio::time::timeout(PATIENCE / 4, agreed).await;
-        assert!(
-            agreed.is_ok(),
-            "the lists of {} differ from what the queries say: {last:#?}",
-            self.name
-        );
+        })
+        .await;
     }
 
     /// At the same place of the log both are the same at once; there is nothing to wait for but that place.
     async fn talk_agrees(&mut self) {
         let Some(open) = &self.open else { return };
-        let variables = json!({ "id": open.id });
-        let mut last = String::new();
-        let agreed = async {
-            loop {
-                if open.shared.is_gone.load(Ordering::Relaxed) {
-                    let asked = document("OpenConversation");
-                    let data = self.client.ok(&asked, variables.clone()).await;
-                    assert_eq!(data["conversation"], Value::Null);
-                    return;
-                }
-                assert!(!open.follows.is_finished(), "nobody follows {}", open.id);
-                let answer = self
-                    .client
-                    .ok(&document("OpenConversation"), variables.clone())
-                    .await;
-                {
-                    let talk = lock(&open.shared.talk);
-                    last = format!(
-                        "it stands at {}, the query at {}, and misses {:?}",
-                        talk.cursor,
-                        answer["conversation"]["cursor"],
-                        talk.wants()
-                    );
-                    if answer["conversation"]["cursor"] == talk.cursor && talk.wants().is_none() {
-                        let differ = differences(&talk.shown(), &Talk::answered(&answer));
-                        assert!(
-                            differ.is_empty(),
-                            "{} shows {} otherwise than the query says: {differ:#?}\nits events: {:#?}",
-                            self.name,
-                            open.id,
-                            lock(&open.shared.transcript)
-                                .events
-                                .iter()
-                                .map(told)
-                                .collect::<Vec<_>>()
-                        );
-                        assert!(talk.pending().is_empty(), "{:?}", talk.pending());
-                        open.shared.is_ahead.store(false, Ordering::Relaxed);
-                        return;
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+        let what = format!("{} is where its conversation is", self.name);
+        support::wait::until_so(PATIENCE / 4, &what, async || {
+            let asked = document("OpenConversation");
+            let variables = json!({ "id": open.id });
+            if open.shared.is_gone.load(Ordering::Relaxed) {
+                let data = self.client.ok(&asked, variables).await;
+                assert_eq!(data["conversation"], Value::Null);
+                return Ok(());
             }
-        };
-        let agreed = tokio::time::timeout(PATIENCE / 4, agreed).await;
-        assert!(
-            agreed.is_ok(),
-            "{} is not where its conversation is: {last}",
-            self.name
-        );
+            assert!(!open.follows.is_finished(), "nobody follows {}", open.id);
+            let answer = self.client.ok(&asked, variables).await;
+            let talk = lock(&open.shared.talk);
+            let cursor = &answer["conversation"]["cursor"];
+            if *cursor != talk.cursor || talk.wants().is_some() {
+                return Err(format!(
+                    "it stands at {}, the query at {cursor}, and misses {:?}",
+                    talk.cursor,
+                    talk.wants()
+                ));
+            }
+            let differ = differences(&talk.shown(), &Talk::answered(&answer));
+            assert!(
+                differ.is_empty(),
+                "{} shows {} otherwise than the query says: {differ:#?}\nits events: {:#?}",
+                self.name,
+                open.id,
+                open.told()
+            );
+            assert!(talk.pending().is_empty(), "{:?}", talk.pending());
+            open.shared.is_ahead.store(false, Ordering::Relaxed);
+            Ok(())
+        })
+        .await;
         lock(&open.shared.transcript).assert_faultless();
         if open.shared.is_gone.load(Ordering::Relaxed) {
             self.close();

@@ -1,6 +1,6 @@
 //! Waiting, always for something and never longer than a deadline.
 
-use std::{future::Future, time::Duration};
+use std::{fmt::Debug, future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -29,6 +29,29 @@ where
             Ok(None) if Instant::now() < end => sleep(BETWEEN).await,
             _ => panic!("waited {deadline:?} in vain: {what}"),
         }
+    }
+}
+
+/// Asks again and again until it is so.
+///
+/// # Panics
+///
+/// With `what`, and with what it still was not so for at the last look, when it has not come within the deadline.
+pub async fn until_so<E, F, A>(deadline: Duration, what: &str, mut ask: F)
+where
+    E: Debug,
+    F: FnMut() -> A,
+    A: Future<Output = Result<(), E>>,
+{
+    let mut last = None;
+    let looks = async {
+        while let Err(wrong) = ask().await {
+            last = Some(wrong);
+            sleep(BETWEEN).await;
+        }
+    };
+    if timeout(deadline, looks).await.is_err() {
+        panic!("waited {deadline:?} in vain: {what}: {last:#?}");
     }
 }
 
@@ -65,6 +88,15 @@ mod tests {
     async fn gives_up_at_the_deadline() {
         until(Duration::from_millis(20), "what never comes", || async {
             None::<()>
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "in vain: what is never so: Some(\n    \"not yet\",\n)")]
+    async fn says_what_was_wrong_at_the_deadline() {
+        until_so(Duration::from_millis(20), "what is never so", || async {
+            Err("not yet")
         })
         .await;
     }
