@@ -172,11 +172,21 @@ impl Authority {
     /// # Errors
     /// As [`Authority::identify`]: it has ended, or its user may no longer act in the tenant.
     pub async fn again(&self, identity: &Identity) -> Result<Identity, CommandError> {
-        let (at, now) = (self.0.clock.instant(), self.0.clock.now());
         let expires_at = identity.expires_at();
-        if expires_at.is_some_and(|at| at <= now) {
+        if expires_at.is_some_and(|at| at <= self.0.clock.now()) {
             return Err(BAD);
         }
+        self.still(identity).await
+    }
+
+    /// The same, also when the access token has run out: for what was begun by it and goes on, where somebody else sees to its
+    /// end. A connection whose token was renewed meanwhile goes on with what was begun by the old one.
+    ///
+    /// # Errors
+    /// As [`Authority::again`], less that.
+    pub async fn still(&self, identity: &Identity) -> Result<Identity, CommandError> {
+        let (at, now) = (self.0.clock.instant(), self.0.clock.now());
+        let expires_at = identity.expires_at();
         if identity.is_fresh(at) {
             return Ok(identity.clone());
         }
@@ -542,11 +552,13 @@ mod tests {
             assert_eq!(now.expires_at(), identity.expires_at());
             assert_eq!(now.acting(), identity.acting());
         }
+        house.clock.advance(Duration::from_secs(3_700));
+        is_bad(house.auth.again(&by_session).await);
+        assert!(house.auth.still(&by_session).await.is_ok());
         house.auth.sign_out(&scope, true).await.unwrap();
         is_bad(house.auth.again(&by_session).await);
+        is_bad(house.auth.still(&by_session).await);
         assert!(house.auth.again(&by_key).await.is_ok());
-        house.clock.advance(Duration::from_secs(3_600));
-        is_bad(house.auth.again(&by_session).await);
     }
 
     #[tokio::test]

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entities::{CallPurpose, llm_model, model_call, run};
+use entities::{CallPurpose, Part, llm_model, model_call, run};
 use futures_util::StreamExt;
 use providers::{
     Answer, ChatEvent, ChatRequest, Endpoint, ModelError, ModelErrorKind, TimeoutPhase, TokenUsage,
+    tokens::TokenCounter,
 };
 use tokio::time::{Instant, timeout};
 
-use crate::{Engine, models::health, prices::priced};
+use crate::{Engine, heard::Heard, models::health, prices::priced};
 
 /// A call that is over.
 pub(crate) struct Asked {
@@ -18,8 +19,53 @@ pub(crate) struct Asked {
     began: DateTime<Utc>,
     first: Option<Duration>,
     took: Duration,
-    /// Characters received, of whatever kind.
-    letters: usize,
+    used: TokenUsage,
+    /// The provider did not say.
+    is_estimate: bool,
+}
+
+/// What a model said, to be counted.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    texts: Vec<String>,
+    thoughts: Vec<String>,
+    /// Tokens of what is not at hand any more.
+    more: u64,
+}
+
+impl Said {
+    /// Of an answer that came to its end.
+    pub(crate) fn of(answer: &Answer) -> Self {
+        let calls = answer.tool_calls.iter();
+        let calls = calls.flat_map(|call| [call.name.clone(), call.arguments.clone()]);
+        Self {
+            texts: calls.chain([answer.text.clone()]).collect(),
+            thoughts: answer
+                .reasoning
+                .iter()
+                .map(|thought| thought.text.clone())
+                .collect(),
+            more: 0,
+        }
+    }
+
+    /// Of one that was broken off. The arguments of its calls are written down elsewhere; they are taken for four letters to a
+    /// token.
+    pub(crate) fn of_parts(heard: &Heard) -> Self {
+        let mut said = Self::default();
+        for part in &heard.parts {
+            match part {
+                Part::Text { text } => said.texts.push(text.clone()),
+                Part::Reasoning { text } => said.thoughts.push(text.clone()),
+                _ => {}
+            }
+        }
+        let arguments = heard.calls.values();
+        said.more = arguments
+            .map(|(_, length)| u64::from(length.div_ceil(4)))
+            .sum();
+        said
+    }
 }
 
 impl Engine {
@@ -35,10 +81,12 @@ impl Engine {
         request: ChatRequest,
         within: Duration,
     ) -> Asked {
+        let counter = TokenCounter::of(endpoint.provider, &endpoint.model_name);
+        let told = request.clone();
         let began = self.clock().now();
         let clock = Instant::now();
         let mut stream = self.providers().chat(endpoint).stream(request).await;
-        let (mut first, mut letters) = (None, 0);
+        let (mut first, mut said) = (None, Said::default());
         let result = loop {
             let Some(left) = within.checked_sub(clock.elapsed()) else {
                 break Err(late());
@@ -48,22 +96,69 @@ impl Engine {
             };
             match next {
                 Some(Ok(ChatEvent::Finished(answer))) => break Ok(answer),
-                Some(Ok(ChatEvent::Text(text) | ChatEvent::Reasoning(text))) => {
+                Some(Ok(ChatEvent::Text(text))) => {
                     first = first.or_else(|| Some(clock.elapsed()));
-                    letters += text.chars().count();
+                    joined(&mut said.texts, text);
+                }
+                Some(Ok(ChatEvent::Reasoning(text))) => {
+                    first = first.or_else(|| Some(clock.elapsed()));
+                    joined(&mut said.thoughts, text);
                 }
                 Some(Ok(ChatEvent::ToolCall { .. } | ChatEvent::ToolArguments { .. })) => {}
                 Some(Err(error)) => break Err(error),
                 None => break Err(empty("the model's stream ended without an end")),
             }
         };
+        let took = clock.elapsed();
+        drop(stream);
+        let (used, is_estimate) = match &result {
+            Ok(Answer {
+                usage: Some(used), ..
+            }) => (*used, false),
+            Ok(answer) => (self.estimate(counter, told, Said::of(answer)).await, true),
+            Err(_) if first.is_some() => (self.estimate(counter, told, said).await, true),
+            // Whoever said nothing charges nothing.
+            Err(_) => (TokenUsage::default(), false),
+        };
         Asked {
             result,
             began,
             first,
-            took: clock.elapsed(),
-            letters,
+            took,
+            used,
+            is_estimate,
         }
+    }
+
+    /// What a call took whose provider does not say, counted as the model counts, away from the threads that serve.
+    pub(crate) async fn estimate(
+        &self,
+        counter: TokenCounter,
+        told: ChatRequest,
+        said: Said,
+    ) -> TokenUsage {
+        let counted = self
+            .log()
+            .tasks()
+            .spawn_blocking("estimating what a call took", move || {
+                let sum = |texts: &[String]| counter.count_each(texts).iter().sum::<u64>();
+                let reasoning = sum(&said.thoughts);
+                TokenUsage {
+                    input: counter.weigh(&told).total(),
+                    output: sum(&said.texts) + reasoning + said.more,
+                    cached_input: 0,
+                    reasoning,
+                }
+            });
+        counted.await.unwrap_or_default()
+    }
+}
+
+/// Pieces of one text are one text.
+fn joined(texts: &mut Vec<String>, piece: String) {
+    match texts.last_mut() {
+        Some(text) => text.push_str(&piece),
+        None => texts.push(piece),
     }
 }
 
@@ -88,11 +183,6 @@ impl Asked {
         currency: &str,
         purpose: CallPurpose,
     ) -> model_call::Model {
-        let said = self.result.as_ref().ok().and_then(|answer| answer.usage);
-        let usage = said.unwrap_or_else(|| TokenUsage {
-            output: self.letters.div_ceil(4) as u64,
-            ..TokenUsage::default()
-        });
         let millis = |took: Duration| i32::try_from(took.as_millis()).ok();
         model_call::Model {
             id: engine.clock().uuid(),
@@ -102,8 +192,8 @@ impl Asked {
             attempt: run.attempt,
             model_id: model.id,
             purpose,
-            usage: priced(model, currency, usage),
-            is_estimate: said.is_none() && self.letters > 0,
+            usage: priced(model, currency, self.used),
+            is_estimate: self.is_estimate,
             outcome: match self.text() {
                 Ok(_) => "finished".into(),
                 Err(error) => health::outcome(&error).to_owned(),
@@ -116,7 +206,7 @@ impl Asked {
     }
 }
 
-fn late() -> ModelError {
+pub(crate) fn late() -> ModelError {
     ModelError {
         kind: ModelErrorKind::Timeout(TimeoutPhase::Gap),
         message: "the answer took too long".into(),

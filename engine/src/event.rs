@@ -9,11 +9,14 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use entities::{
     ConversationId, DbErr, MessageId, MessageStatus, ModelId, Part, Parts, Rating, RunError, RunId,
-    RunStatus, ToolCallId, ToolCallStatus, Usage, conversation, message, run, run_step, tool_call,
+    RunStatus, ToolCallId, ToolCallStatus, Tx, Usage, conversation, message, run, run_step,
+    tool_call,
 };
 use events::{Delta, Draft, Kind, Payload, Record};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+
+use crate::live;
 
 #[cfg(test)]
 mod golden;
@@ -108,6 +111,9 @@ pub struct MessageFacts {
     pub rating_comment: Option<String>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// What it had of an answer under way, where that is not nothing. Those of all others stand in their rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
 }
 
 impl MessageFacts {
@@ -123,7 +129,21 @@ impl MessageFacts {
             rating: row.rating,
             rating_comment: row.rating_comment.clone(),
             updated_at: row.updated_at,
+            parts: None,
         }
+    }
+
+    /// Of a row as it is inside a command, which holds its stream's lock: an answer under way with what the log has of it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn whole(tx: &Tx, row: &message::Model) -> Result<Self, DbErr> {
+        let mut facts = Self::of(row);
+        if row.status == MessageStatus::Streaming {
+            let mut parts = live::of(tx, std::slice::from_ref(row)).await?;
+            facts.parts = parts.remove(&row.id);
+        }
+        Ok(facts)
     }
 
     /// The row as it was then.
@@ -138,7 +158,7 @@ impl MessageFacts {
         row.rating_comment.clone_from(&self.rating_comment);
         row.updated_at = self.updated_at;
         if self.status == MessageStatus::Streaming {
-            row.parts = Parts::default();
+            row.parts = self.parts.clone().unwrap_or_default();
         }
         row
     }

@@ -50,17 +50,4 @@ impl Heard {
         self.last += utf16_len(more);
         (part, offset)
     }
-
-    pub(crate) fn letters(&self) -> usize {
-        self.parts
-            .iter()
-            .map(|part| {
-                if let Part::Text { text } | Part::Reasoning { text } = part {
-                    text.chars().count()
-                } else {
-                    0
-                }
-            })
-            .sum()
-    }
 }

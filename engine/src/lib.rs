@@ -14,6 +14,7 @@ pub mod conversations;
 mod end;
 pub mod event;
 pub mod follow;
+mod forget;
 mod heard;
 mod indexer;
 pub mod live;
@@ -51,8 +52,12 @@ use tokio_util::sync::CancellationToken;
 /// What an operator may set.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// Runs that this process carries at once.
+    /// Runs that this process carries at once, whosever they are.
     pub slots: usize,
+    /// Runs of one tenant at once, in all processes together: `limits.max_concurrent_runs`.
+    pub max_concurrent_runs: u64,
+    /// Tokens that one run may use: `limits.max_run_tokens`.
+    pub max_run_tokens: i64,
     /// Whether this process carries runs at all: `roles` holds `worker`.
     pub works: bool,
     /// Characters of a message: `limits.max_message_chars`.
@@ -64,11 +69,23 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            slots: 1000,
+            slots: 2000,
+            max_concurrent_runs: 1000,
+            max_run_tokens: 1_000_000,
             works: true,
             max_message_chars: 200_000,
             titles: true,
         }
+    }
+}
+
+impl EngineOptions {
+    /// How many of a tenant's runs may be under way for another one to begin with its message. The last places are for runs that
+    /// wait: whoever comes while a tenant is near its limit stands behind those that came before. Messages that are sent at the
+    /// same time do not see each other's runs; these places have room for them.
+    fn places_at_once(&self) -> u64 {
+        let spare = self.max_concurrent_runs.div_ceil(10).max(64);
+        self.max_concurrent_runs.saturating_sub(spare)
     }
 }
 

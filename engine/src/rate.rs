@@ -66,10 +66,11 @@ impl Engine {
                     })
                     .exec(&**c.tx())
                     .await?;
+                let facts = MessageFacts::whole(c.tx(), &row).await?;
                 c.append(
                     row.conversation_id.0,
                     None,
-                    Body::MessageUpdated(MessageFacts::of(&row)).draft(),
+                    Body::MessageUpdated(facts).draft(),
                 );
                 Ok(row.id)
             })

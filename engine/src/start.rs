@@ -29,12 +29,14 @@ pub(crate) struct Started {
     pub(crate) head: i64,
 }
 
-/// Takes up a QUEUED run that nothing stands before. `None`: somebody was quicker, or it failed at once.
+/// Takes up a QUEUED run that nothing stands before, where fewer than `places` runs of its tenant are RUNNING. `None`: there is no
+/// place, somebody was quicker, or it failed at once.
 pub(crate) async fn start(
     engine: &Engine,
     c: &mut Command,
     mut run: run::Model,
     mut answer: message::Model,
+    places: u64,
 ) -> Result<Option<Started>, CommandError> {
     let stream = run.conversation_id.0;
     let (spec, model, currency) = match equip(c, &mut run).await? {
@@ -57,7 +59,7 @@ pub(crate) async fn start(
         }
     };
     let now = c.now();
-    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE).await? {
+    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE, places).await? {
         return Ok(None);
     }
     run.status = RunStatus::Running;
@@ -175,7 +177,8 @@ pub(crate) async fn resume(
         }
     };
     let now = c.now();
-    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE).await? {
+    // It has its place already.
+    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE, u64::MAX).await? {
         return Ok(None);
     }
     run.attempt += 1;

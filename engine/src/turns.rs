@@ -11,7 +11,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, DbErr, ModelId, SystemScope, llm_model, model_turn, run, turns::Given,
+    CommandError, DbErr, ModelId, RunId, SystemScope, TenantId, UserId, llm_model, model_turn, run,
+    turns::Given,
 };
 use tokio::{
     sync::oneshot,
@@ -73,6 +74,35 @@ impl Turns {
     }
 }
 
+/// Who asks for a turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) tenant: TenantId,
+    pub(crate) user: UserId,
+    /// None of a call that belongs to no run.
+    pub(crate) run: Option<RunId>,
+}
+
+impl From<&run::Model> for Asker {
+    fn from(run: &run::Model) -> Self {
+        Self {
+            tenant: run.tenant_id,
+            user: run.user_id,
+            run: Some(run.id),
+        }
+    }
+}
+
+/// What there is for whoever does not wait.
+pub(crate) enum Free {
+    /// The model has no limit.
+    Unlimited,
+    /// Held until it is dropped.
+    Turn(Turn),
+    /// As many calls are under way as may be, or others wait.
+    No,
+}
+
 /// A turn at a model, or a place among those who wait for one. Dropped, it is given back.
 pub(crate) struct Turn {
     engine: Engine,
@@ -115,19 +145,7 @@ impl Engine {
         }
         let asked_at = self.clock().now();
         loop {
-            let (given, is_given) = oneshot::channel();
-            let turn = Turn {
-                engine: self.clone(),
-                id: self.clock().uuid(),
-                model: model.id,
-            };
-            let asked = Asked {
-                model: model.id,
-                is_stored: false,
-                given: Some(given),
-            };
-            self.turns().lock().insert(turn.id, asked);
-            self.queue_up(turn.id, model.id, run, asked_at).await?;
+            let (turn, is_given) = self.queue_up(model.id, run.into(), asked_at).await?;
             if is_given.await.is_ok() {
                 return Ok(Some(turn));
             }
@@ -135,19 +153,52 @@ impl Engine {
         }
     }
 
+    /// The turn to make one call of a model, if it is free at this moment; waiting is for those who are answered. A process that
+    /// carries no runs does not renew it: after ten seconds another call may begin beside this one.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn free_turn(
+        &self,
+        model: &llm_model::Model,
+        asker: Asker,
+    ) -> Result<Free, DbErr> {
+        if model.max_concurrency.is_none() {
+            return Ok(Free::Unlimited);
+        }
+        let now = self.clock().now();
+        let (turn, mut is_given) = self.queue_up(model.id, asker, now).await?;
+        Ok(match is_given.try_recv() {
+            Ok(()) => Free::Turn(turn),
+            Err(_) => Free::No,
+        })
+    }
+
     async fn queue_up(
         &self,
-        id: Uuid,
         model: ModelId,
-        run: &run::Model,
+        asker: Asker,
         asked_at: DateTime<Utc>,
-    ) -> Result<(), DbErr> {
+    ) -> Result<(Turn, oneshot::Receiver<()>), DbErr> {
+        let (given, is_given) = oneshot::channel();
+        let turn = Turn {
+            engine: self.clone(),
+            id: self.clock().uuid(),
+            model,
+        };
+        let id = turn.id;
+        let asked = Asked {
+            model,
+            is_stored: false,
+            given: Some(given),
+        };
+        self.turns().lock().insert(id, asked);
         let row = model_turn::Model {
             id,
-            tenant_id: run.tenant_id,
+            tenant_id: asker.tenant,
             model_id: model,
-            user_id: run.user_id,
-            run_id: run.id,
+            user_id: asker.user,
+            run_id: asker.run.unwrap_or(RunId(Uuid::nil())),
             owner: self.worker(),
             held_at: None,
             asked_at,
@@ -173,7 +224,7 @@ impl Engine {
             asked.is_stored = true;
         }
         self.given(given);
-        Ok(())
+        Ok((turn, is_given))
     }
 
     async fn give_back(&self, id: Uuid, model: ModelId) -> Result<(), DbErr> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use entities::{
-    BookingKind, CommandError, DbErr, RunStatus, booking, health, model_call, model_minute, run,
+    AgentId, BookingKind, CommandError, ConversationId, DbErr, RunStatus, UserId, booking, health,
+    model_call, model_minute, run,
     usage::{Additions, Hour, Money, Used},
 };
 use events::Command;
@@ -18,6 +19,8 @@ use crate::{Engine, start::SYSTEM};
 const BATCH: u64 = 500;
 /// For how long the minutes of models are kept; their health speaks of the last hour.
 const MINUTES: TimeDelta = TimeDelta::hours(2);
+/// In the place of a conversation, where a call belongs to none: it counts for its tenant alone.
+const NO_CONVERSATION: ConversationId = ConversationId(Uuid::nil());
 /// Bars of a histogram to each doubling: within 5 % of the truth.
 const BARS: f64 = 8.0;
 
@@ -34,14 +37,35 @@ pub(crate) async fn call(
     run: &run::Model,
     call: model_call::Model,
 ) -> Result<(), CommandError> {
+    let of = (run.conversation_id, run.agent_id, run.user_id);
+    write_down(c, of, call).await
+}
+
+/// Writes down a call that was to show whether a model answers, and books it: for somebody, but of no run and no conversation.
+///
+/// # Errors
+/// What the database says.
+pub(crate) async fn check(
+    c: &Command,
+    user: UserId,
+    call: model_call::Model,
+) -> Result<(), CommandError> {
+    write_down(c, (NO_CONVERSATION, None, user), call).await
+}
+
+async fn write_down(
+    c: &Command,
+    (conversation_id, agent_id, user_id): (ConversationId, Option<AgentId>, UserId),
+    call: model_call::Model,
+) -> Result<(), CommandError> {
     let booking = booking::Model {
         id: 0,
         tenant_id: call.tenant_id,
         kind: BookingKind::Call,
-        conversation_id: run.conversation_id,
-        agent_id: run.agent_id,
+        conversation_id,
+        agent_id,
         model_id: Some(call.model_id),
-        user_id: run.user_id,
+        user_id,
         failed: health::is_failure(&call.outcome),
         input_tokens: call.usage.input,
         output_tokens: call.usage.output,
@@ -111,7 +135,9 @@ fn additions(bookings: &[booking::Model]) -> Additions {
         let subjects = [
             Some(booking.tenant_id.0),
             booking.agent_id.map(|agent| agent.0),
-            Some(booking.conversation_id.0),
+            Some(booking.conversation_id)
+                .filter(|id| *id != NO_CONVERSATION)
+                .map(|id| id.0),
         ];
         for subject in subjects.into_iter().flatten() {
             add(&mut additions, booking, subject, hour);

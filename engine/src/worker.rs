@@ -90,6 +90,7 @@ impl Engine {
         tasks.spawn("looking after models", self.clone().look_after_models());
         tasks.spawn("rolling up usage", self.clone().roll_up_usage());
         tasks.spawn("indexing what is said", self.clone().index_texts());
+        tasks.spawn("forgetting conversations", self.clone().forget_hourly());
         tasks.spawn("stopping runs", self.clone().heed());
         if self.options().titles {
             tasks.spawn("having titles written", self.clone().write_titles());
@@ -253,6 +254,8 @@ impl Engine {
                 self.log().db().reader(start::SYSTEM),
                 FORMAT,
                 limit,
+                self.options().max_concurrent_runs,
+                refused.count(),
             )
             .await?;
             let full = candidates.len() as u64 == limit;
@@ -373,7 +376,9 @@ impl Engine {
                         .await?;
                     let answer = answer
                         .ok_or_else(|| CommandError::Internal(format!("{id} has no answer")))?;
-                    Ok((true, start::start(&engine, c, run, answer).await?))
+                    let places = engine.options().max_concurrent_runs;
+                    run::Entity::decide(start::SYSTEM, c.tx(), tenant).await?;
+                    Ok((true, start::start(&engine, c, run, answer, places).await?))
                 })
             })
             .await;

@@ -68,7 +68,7 @@ impl model_call::Entity {
         })
     }
 
-    /// Whether a call of a model that ended after `since` was answered.
+    /// Whether a call of a model that ended after `since` was answered, those apart that were to show just that.
     ///
     /// # Errors
     /// What the database says.
@@ -79,7 +79,7 @@ impl model_call::Entity {
         since: DateTime<Utc>,
     ) -> Result<bool, DbErr> {
         let values = vec![model.0.into(), since.into(), FINISHED.into()];
-        let sql = "select id from model_calls where model_id = $1 and finished_at > $2 and outcome = $3 limit 1";
+        let sql = "select id from model_calls where model_id = $1 and finished_at > $2 and outcome = $3 and purpose <> 'CHECK' limit 1";
         let row = tx.query_one_raw(statement(&**tx, sql, values)).await?;
         Ok(row.is_some())
     }

@@ -20,6 +20,14 @@ use crate::{
 /// The longest path from a message to its root that is read.
 const DEPTH: i32 = 10_000;
 
+/// More than there ever are, with room for sums.
+const MOST: i64 = i64::MAX / 4;
+
+/// How many runs of a tenant, `$9`, are RUNNING: counted up to `$10`, from the index that holds such runs alone. Materialised, so
+/// that no planner goes through all that the tenant ever ran instead.
+const RUNNING: &str = "(with busy as materialized (select tenant_id from runs where status = 'RUNNING')
+                 select count(*) from (select 1 from busy where tenant_id = $9 limit $10) as counted)";
+
 /// A run that might be taken up, seen without a lock.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Candidate {
@@ -57,7 +65,8 @@ pub(crate) fn lease_clock(
 
 impl run::Entity {
     /// QUEUED runs that are first in their conversation, where none is under way there: tenants least recently served first, then
-    /// the oldest. `format`: the newest form of stored state that the caller can resume.
+    /// the oldest; of each tenant no more than it has places left of `places`. `format`: the newest form of stored state that the
+    /// caller can resume. `spare`: how many of them the caller will pass over.
     ///
     /// # Errors
     /// What the database says.
@@ -66,17 +75,23 @@ impl run::Entity {
         db: &impl ConnectionTrait,
         format: i32,
         limit: u64,
+        places: u64,
+        spare: u64,
     ) -> Result<Vec<Candidate>, DbErr> {
-        let sql = "select r.id, r.tenant_id, r.conversation_id from runs r join tenants t on t.id = r.tenant_id
-             where r.status = 'QUEUED' and r.format <= $1
-               and not exists (select 1 from runs b where b.conversation_id = r.conversation_id and b.parent_run_id is null
-                 and b.status in ('RUNNING', 'WAITING'))
-               and not exists (select 1 from runs q where q.conversation_id = r.conversation_id and q.status = 'QUEUED' and q.queue_no < r.queue_no)
+        let sql = "with busy as materialized (select tenant_id, count(*) as n from runs where status = 'RUNNING' group by tenant_id),
+               ready as (select r.id, r.tenant_id, r.conversation_id, r.created_at,
+                   row_number() over (partition by r.tenant_id order by r.created_at, r.id) as place
+                 from runs r where r.status = 'QUEUED' and r.format <= $1
+                   and not exists (select 1 from runs b where b.conversation_id = r.conversation_id and b.parent_run_id is null
+                     and b.status in ('RUNNING', 'WAITING'))
+                   and not exists (select 1 from runs q where q.conversation_id = r.conversation_id and q.status = 'QUEUED'
+                     and q.queue_no < r.queue_no))
+             select r.id, r.tenant_id, r.conversation_id from ready r join tenants t on t.id = r.tenant_id
+               left join busy on busy.tenant_id = r.tenant_id
+             where coalesce(busy.n, 0) < $3 and coalesce(busy.n, 0) + r.place <= $3 + $4
              order by t.served_at, r.created_at limit $2";
-        let values = vec![
-            format.into(),
-            i64::try_from(limit).unwrap_or(i64::MAX).into(),
-        ];
+        let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(MOST));
+        let values = vec![format.into(), number(limit), number(places), number(spare)];
         Candidate::find_by_statement(statement(db, sql, values))
             .all(db)
             .await
@@ -145,8 +160,25 @@ impl run::Entity {
             .is_none())
     }
 
+    /// Until the end of the transaction nobody else who asks for it here takes up runs of the tenant: who counts them in a statement
+    /// after this one counts all. On SQLite there is one writer anyway.
+    ///
+    /// # Errors
+    /// What the database says; after five seconds of waiting it gives up.
+    pub async fn decide(_: SystemScope, tx: &Tx, tenant: TenantId) -> Result<(), DbErr> {
+        if tx.backend() == Backend::Sqlite {
+            return Ok(());
+        }
+        // The half of the id that is chance.
+        let (_, key) = tenant.0.as_u64_pair();
+        let sql = "select pg_advisory_xact_lock($1)";
+        let values = vec![key.cast_signed().into()];
+        tx.execute_raw(statement(&**tx, sql, values)).await?;
+        Ok(())
+    }
+
     /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen, or
-    /// others of its conversation stand before it by now.
+    /// others of its conversation stand before it by now, or, of one that is QUEUED, its tenant has `places` others RUNNING.
     ///
     /// # Errors
     /// What the database says; with the index that allows one run per conversation, [`crate::db::Failure::Taken`].
@@ -156,6 +188,7 @@ impl run::Entity {
         owner: WorkerId,
         now: DateTime<Utc>,
         lease: Duration,
+        places: u64,
     ) -> Result<bool, DbErr> {
         let postgres = tx.backend() == Backend::Postgres;
         let until = if postgres {
@@ -172,7 +205,7 @@ impl run::Entity {
             "update runs set status = 'RUNNING', attempt = attempt + 1, owner = $2, lease_until = {until}, progress_at = $3,
                started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6
                and ($6 <> 'QUEUED' or not exists (select 1 from runs q
-                 where q.conversation_id = $7 and q.status = 'QUEUED' and q.queue_no < $8))"
+                 where q.conversation_id = $7 and q.status = 'QUEUED' and q.queue_no < $8) and {RUNNING} < $10)"
         );
         let values = vec![
             lease,
@@ -183,6 +216,8 @@ impl run::Entity {
             run.status.into(),
             run.conversation_id.0.into(),
             run.queue_no.into(),
+            run.tenant_id.0.into(),
+            i64::try_from(places).unwrap_or(MOST).into(),
         ];
         Ok(tx
             .execute_raw(statement(&**tx, &sql, values))
@@ -438,5 +473,46 @@ impl tool_call::Entity {
         Self::in_tenant(scope).filter(Expr::exists(
             run.select_only().column(run::Column::Id).into_query(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::Database;
+
+    use super::*;
+
+    /// Counting the runs under way of a tenant goes through those that are under way, and not through all that there ever were.
+    #[tokio::test]
+    async fn runs_under_way_are_counted_from_their_index() {
+        let db = Database::connect("sqlite::memory:").await.unwrap();
+        let tables = include_str!("../../migration/src/m0001_foundation/tables.sql");
+        db.execute_unprepared(
+            "create table runs (id blob primary key, tenant_id blob, conversation_id blob, parent_run_id blob, status text,
+             queue_no int, lease_until text, user_id blob, agent_id blob, created_at text)",
+        )
+        .await
+        .unwrap();
+        let of_runs = |line: &&str| line.starts_with("create") && line.contains(" on runs (");
+        for index in tables.lines().filter(of_runs) {
+            db.execute_unprepared(index).await.unwrap();
+        }
+        let explain = format!("explain query plan select {RUNNING}");
+        let values = vec![Value::from(1); 10];
+        let plan = db
+            .query_all_raw(statement(&db, &explain, values))
+            .await
+            .unwrap();
+        let plan: Vec<String> = plan
+            .iter()
+            .map(|row| row.try_get_by("detail").unwrap())
+            .collect();
+        let reads = |line: &&String| line.contains("runs");
+        assert!(
+            plan.iter()
+                .any(|line| line.contains("USING INDEX runs_lease")),
+            "{plan:?}"
+        );
+        assert_eq!(plan.iter().filter(reads).count(), 1, "{plan:?}");
     }
 }

@@ -162,8 +162,11 @@ impl Follow {
 
     /// Reads a page; where it was behind for long, pieces of a text are joined.
     async fn read(&mut self) -> Result<(), FollowError> {
+        // Never closed.
+        let turn = self.log.catching_up().acquire().await;
         let db = self.log.db().reader(SystemScope::of("following a stream"));
         let pages = read::pages(db, &[(self.stream, self.position)], self.page).await?;
+        drop(turn);
         let mut page = pages.into_values().next().ok_or(FollowError::Gone)?;
         if self.position < page.floor || self.position > page.head {
             return Err(FollowError::Expired);

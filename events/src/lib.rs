@@ -11,6 +11,7 @@ pub mod cursor;
 mod finished;
 mod fold;
 mod follow;
+mod forget;
 mod generation;
 mod hub;
 mod log;

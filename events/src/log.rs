@@ -65,6 +65,9 @@ pub enum LogError {
     Database(#[from] DbErr),
 }
 
+/// How many who follow read the tables at once. Thousands come back together when a server was away: they wait here as long as it
+/// takes, and leave connections to those who ask for something.
+const CATCHING_UP: usize = 4;
 /// How long a command may take in all.
 const DEAD: Duration = Duration::from_secs(40);
 
@@ -94,6 +97,8 @@ struct Inner {
     writing: Mutex<Vec<JoinHandle<()>>>,
     /// Whoever folds.
     folding: Semaphore,
+    /// Whoever follows and reads the tables.
+    catching_up: Semaphore,
 }
 
 /// A future that a command's work returns.
@@ -132,6 +137,7 @@ impl Log {
             closing: CancellationToken::new(),
             writing: Mutex::default(),
             folding: Semaphore::new(1),
+            catching_up: Semaphore::new(CATCHING_UP),
         }));
         let tasks = &log.0.tasks;
         let mut writing = vec![
@@ -347,6 +353,10 @@ impl Log {
 
     pub(crate) fn folding(&self) -> &Semaphore {
         &self.0.folding
+    }
+
+    pub(crate) fn catching_up(&self) -> &Semaphore {
+        &self.0.catching_up
     }
 
     /// Changes after each command of this process that told of something. A hint, for what follows the tables a moment later:

@@ -70,6 +70,26 @@ impl Once {
         })
     }
 
+    /// What was done by this key already, for a mutation that does something outside before its command; `None`: nothing yet.
+    /// The command asks once more, as somebody may do the same meanwhile.
+    ///
+    /// # Errors
+    /// As of the command.
+    pub async fn before<T: DeserializeOwned>(
+        &self,
+        tx: &Tx,
+        now: DateTime<Utc>,
+    ) -> Result<Option<T>, CommandError> {
+        entities::input::filled(&["input", "idempotencyKey"], &self.key, KEY)?;
+        match self.row(tx).await? {
+            Some(row) if row.created_at >= now - REMEMBERED => match row.answer {
+                Some(answer) => self.read(&row.input_mac, answer).map(Some),
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
     /// The first statement of the command. Where the same is being done at this moment it waits for how that ends.
     pub(crate) async fn begin<T: DeserializeOwned>(
         &self,
@@ -80,11 +100,7 @@ impl Once {
         if self.take(tx, now).await? {
             return Ok(Begun::Now);
         }
-        let row =
-            idempotency::Entity::anywhere(SystemScope::of("a key's own row, by all of its key"))
-                .filter(self.is_it())
-                .one(&**tx)
-                .await?;
+        let row = self.row(tx).await?;
         // Whoever held it has let go of it since: as rare as it is harmless, the client tries again.
         let Some((input_mac, Some(answer))) = row.map(|row| (row.input_mac, row.answer)) else {
             return Err(Refusal::conflict(
@@ -94,7 +110,23 @@ impl Once {
             )
             .into());
         };
-        if !self.keyring.verify_mac(LABEL, &self.input, &input_mac) {
+        self.read(&input_mac, answer).map(Begun::Before)
+    }
+
+    async fn row(&self, tx: &Tx) -> Result<Option<idempotency::Model>, DbErr> {
+        idempotency::Entity::anywhere(SystemScope::of("a key's own row, by all of its key"))
+            .filter(self.is_it())
+            .one(&**tx)
+            .await
+    }
+
+    /// The answer of then, if it was asked for the same.
+    fn read<T: DeserializeOwned>(
+        &self,
+        input_mac: &[u8],
+        answer: serde_json::Value,
+    ) -> Result<T, CommandError> {
+        if !self.keyring.verify_mac(LABEL, &self.input, input_mac) {
             return Err(Refusal::conflict(
                 &["input", "idempotencyKey"],
                 "the key was used with another input in the last 24 hours",
@@ -102,14 +134,12 @@ impl Once {
             )
             .into());
         }
-        serde_json::from_value(answer)
-            .map(Begun::Before)
-            .map_err(|error| {
-                CommandError::Internal(format!(
-                    "the answer of {} can't be read: {error}",
-                    self.mutation
-                ))
-            })
+        serde_json::from_value(answer).map_err(|error| {
+            CommandError::Internal(format!(
+                "the answer of {} can't be read: {error}",
+                self.mutation
+            ))
+        })
     }
 
     /// Takes the key, unless somebody has it. One that is forgotten counts as nobody's.

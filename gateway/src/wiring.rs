@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use adapters::{
-    clock::SystemClock,
+    clock::{SharedClock, SystemClock},
     outbound::{Outbound, OutboundConfig, OutboundError},
     sealing::{Keyring, Secret},
     tasks::Tasks,
@@ -179,8 +179,20 @@ impl App {
         ground: &Ground,
         address: SocketAddr,
     ) -> Result<Self, WiringError> {
+        Self::by_clock(SystemClock::shared(), config, ground, address).await
+    }
+
+    /// The same, where `clock` says what time it is.
+    ///
+    /// # Errors
+    /// See [`WiringError`].
+    pub async fn by_clock(
+        clock: SharedClock,
+        config: &Config,
+        ground: &Ground,
+        address: SocketAddr,
+    ) -> Result<Self, WiringError> {
         let db = ground.database().await?;
-        let clock = SystemClock::shared();
         let (tasks, log_tasks) = (Tasks::new(), Tasks::new());
         let log = Log::start(
             db.clone(),
@@ -225,7 +237,9 @@ impl App {
         let outbound = Outbound::new(outbound(config, address).await)?;
         let providers = Providers::new(outbound.clone(), log.clock().clone());
         let options = EngineOptions {
-            slots: config.limits.max_concurrent_runs,
+            slots: SLOTS.max(config.limits.max_concurrent_runs.saturating_mul(2)),
+            max_concurrent_runs: config.limits.max_concurrent_runs as u64,
+            max_run_tokens: config.limits.max_run_tokens,
             works: config.roles.worker,
             max_message_chars: config.limits.max_message_chars,
             titles: true,
@@ -294,6 +308,10 @@ impl App {
         self.db.close().await;
     }
 }
+
+/// Runs that a process carries at once; more where the limit of one tenant asks for it. Twice that limit, so that a tenant that has
+/// reached it leaves room for the others.
+const SLOTS: usize = 2000;
 
 /// How long tasks may take to end once they are told to.
 const END: Duration = Duration::from_secs(5);

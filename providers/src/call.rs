@@ -134,13 +134,8 @@ impl Call {
                 self.failed = self.advance().await.err();
                 continue;
             };
-            if !self.shown && error.kind.is_passing() && self.retry < self.retries {
+            if let Some(wait) = self.before_retry(&error) {
                 self.open = None;
-                let wait = self.shared.retry.wait(
-                    self.retry,
-                    error.kind.retry_after(),
-                    &*self.shared.clock,
-                );
                 self.retry += 1;
                 tracing::debug!(kind = ?error.kind, status = error.status, retry = self.retry, ?wait, "call the model again");
                 sleep(wait).await;
@@ -149,6 +144,15 @@ impl Call {
             self.close();
             return Some(Err(cleaned(error, &self.endpoint)));
         }
+    }
+
+    /// How long to wait before the call is made again; `None`: it is not.
+    fn before_retry(&self, error: &ModelError) -> Option<Duration> {
+        if self.shown || !error.kind.is_passing() || self.retry >= self.retries {
+            return None;
+        }
+        let (policy, clock) = (&self.shared.retry, &*self.shared.clock);
+        policy.wait(self.retry, error.kind.retry_after(), clock)
     }
 
     /// Lets go of the connection.

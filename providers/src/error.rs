@@ -61,16 +61,17 @@ pub enum TimeoutPhase {
 }
 
 impl ModelErrorKind {
-    /// Whether the same call may do better a moment later, provided nothing of the answer was shown yet.
+    /// Whether the same call may do better a moment later, provided nothing of the answer was shown yet. One that was
+    /// heard out in silence for as long as it may last is not worth as long again: somebody else may answer meanwhile.
     pub fn is_passing(self) -> bool {
         match self {
             Self::Unreachable
             | Self::RateLimited { .. }
             | Self::Unavailable { .. }
             | Self::BrokenOff
-            | Self::Timeout(TimeoutPhase::Connect | TimeoutPhase::FirstToken) => true,
+            | Self::Timeout(TimeoutPhase::Connect) => true,
             Self::AddressRefused
-            | Self::Timeout(TimeoutPhase::Gap)
+            | Self::Timeout(TimeoutPhase::FirstToken | TimeoutPhase::Gap)
             | Self::Refused
             | Self::ContextTooLong
             | Self::Malformed

@@ -25,7 +25,6 @@ mod wire;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use adapters::clock::SharedClock;
 use adapters::outbound::Outbound;
@@ -54,11 +53,13 @@ pub(crate) struct Shared {
     retry: RetryPolicy,
 }
 
-/// What a check found.
+/// A model answered, as little as it could be made to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checked {
-    /// From the question to the answer, the connection with it.
-    pub latency: Duration,
+pub struct Token {
+    /// What that took of tokens.
+    pub usage: TokenUsage,
+    /// The provider did not say; it is no more than that.
+    pub is_estimate: bool,
 }
 
 impl Providers {
@@ -79,8 +80,9 @@ impl Providers {
     /// so as [`ModelErrorKind::Unsupported`] at its first call.
     ///
     /// A call that fails before anything of its answer was shown is made up to twice again, after half a second and a
-    /// second or as long as the provider asks (60 s at most): on status 429 and 5xx, without a connection, without a
-    /// first token in time, and where the answer broke off.
+    /// second or as long as the provider asks: on status 429 and 5xx, without a connection, and where the answer broke
+    /// off. It is not made again where the provider asks for more than 60 s, nor after silence for as long as it may
+    /// last.
     pub fn chat(&self, endpoint: Endpoint) -> Arc<dyn ChatModel> {
         match Wire::of(endpoint.provider) {
             Some(wire) => Arc::new(RemoteChat {
@@ -92,17 +94,32 @@ impl Providers {
         }
     }
 
-    /// Whether the model answers, once and without retries: is it listed, or, where the endpoint lists nothing (Azure
-    /// lists no deployments), does it give one token. The built-in model always answers.
+    /// Whether the endpoint lists its model: asked once, without retries, and for nothing. It is there, then; whether it
+    /// answers shows by [`Self::one_token`] alone, and so does whether it is there, where the list is without it or can't
+    /// be had (Azure lists no deployments). The built-in model is there.
+    ///
+    /// # Errors
+    ///
+    /// As of a call, but where there merely is no list.
+    pub async fn lists(&self, endpoint: &Endpoint) -> Result<bool, ModelError> {
+        match Wire::of(endpoint.provider) {
+            Some(wire) => listing::lists(&self.0, endpoint, wire).await,
+            None if endpoint.model_name == EXTRACTIVE => Ok(true),
+            None => Err(extractive::unknown()),
+        }
+    }
+
+    /// Has the model say one token, once and without retries: a call as any other, and paid for as one.
     ///
     /// # Errors
     ///
     /// As of a call.
-    pub async fn check(&self, endpoint: &Endpoint) -> Result<Checked, ModelError> {
+    pub async fn one_token(&self, endpoint: &Endpoint) -> Result<Token, ModelError> {
         match Wire::of(endpoint.provider) {
-            Some(wire) => listing::check(&self.0, endpoint, wire).await,
-            None if endpoint.model_name == EXTRACTIVE => Ok(Checked {
-                latency: Duration::ZERO,
+            Some(wire) => listing::one_token(&self.0, endpoint, wire).await,
+            None if endpoint.model_name == EXTRACTIVE => Ok(Token {
+                usage: TokenUsage::default(),
+                is_estimate: false,
             }),
             None => Err(extractive::unknown()),
         }

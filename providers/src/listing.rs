@@ -1,4 +1,4 @@
-//! What an endpoint lists, and whether it answers at all.
+//! What an endpoint lists, and whether its model answers at all.
 
 use std::time::Duration;
 
@@ -10,50 +10,74 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call;
-use crate::chat::{ChatMessage, ChatRequest};
+use crate::chat::{ChatEvent, ChatMessage, ChatRequest, TokenUsage};
 use crate::endpoint::{Endpoint, Provider};
 use crate::error::{ModelError, ModelErrorKind, TimeoutPhase};
+use crate::tokens::TokenCounter;
 use crate::wire::Wire;
-use crate::{Checked, Shared, gemini};
+use crate::{Shared, Token, gemini};
 
 /// Bytes of a list of models.
 const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
+/// How long, and for how many pieces, the rest of an answer is heard that was to be one token.
+const REST_OF_ANSWER: Duration = Duration::from_secs(2);
+const MANY: u64 = 16;
 
-/// Asks the endpoint for its model, which costs nothing; where it lists none, for one token.
-pub(crate) async fn check(
-    shared: &Arc<Shared>,
+/// Whether the endpoint lists its model.
+pub(crate) async fn lists(
+    shared: &Shared,
     endpoint: &Endpoint,
     wire: Wire,
-) -> Result<Checked, ModelError> {
-    let begun = Instant::now();
+) -> Result<bool, ModelError> {
     // imitators know `/models` at best, and by other names than one may ask for
     let by_name = endpoint.base_url.is_none() && endpoint.provider != Provider::OpenAiCompatible;
-    let listed = match endpoint.provider {
+    let name = endpoint.model_name.as_str();
+    let found = match endpoint.provider {
         // it lists what could be deployed, not what is
-        Provider::AzureOpenAi => None,
-        Provider::Ollama => Some(shown(shared, endpoint).await),
+        Provider::AzureOpenAi => return Ok(false),
+        Provider::Ollama => shown(shared, endpoint).await.map(|_| true),
         Provider::Gemini if by_name => {
-            let (folder, name) = gemini::model_path(&endpoint.model_name);
-            Some(get(shared, endpoint, wire, &[folder, name]).await)
+            let (folder, name) = gemini::model_path(name);
+            let path = [folder, name];
+            get(shared, endpoint, wire, &path).await.map(|_| true)
         }
         _ if by_name => {
-            let path = ["models", endpoint.model_name.as_str()];
-            Some(get(shared, endpoint, wire, &path).await)
+            let path = ["models", name];
+            get(shared, endpoint, wire, &path).await.map(|_| true)
         }
-        _ => Some(get(shared, endpoint, wire, &["models"]).await),
+        _ => get(shared, endpoint, wire, &["models"])
+            .await
+            .map(|list| models(&list).iter().any(|model| is_called(model, name))),
     };
-    match listed {
-        None => one_token(shared, endpoint, wire).await?,
-        Some(Err(ModelError {
-            status: Some(404 | 405 | 501),
+    match found {
+        // no list, none that this key may read, or none that can be read
+        Err(ModelError {
+            status: Some(403 | 404 | 405 | 501),
             ..
-        })) if !by_name => one_token(shared, endpoint, wire).await?,
-        Some(Err(error)) => return Err(call::cleaned(error, endpoint)),
-        Some(Ok(_)) => {}
+        })
+        | Err(ModelError {
+            kind: ModelErrorKind::Malformed,
+            ..
+        }) => Ok(false),
+        Err(error) => Err(call::cleaned(error, endpoint)),
+        Ok(listed) => Ok(listed),
     }
-    Ok(Checked {
-        latency: begun.elapsed(),
-    })
+}
+
+/// Whether a model of a list is the one that is called so.
+fn is_called(model: &Value, name: &str) -> bool {
+    let bare = |name: &str| name.strip_prefix("models/").unwrap_or(name).to_owned();
+    let name = bare(name);
+    let names = [&model["id"], &model["name"], &model["model"]];
+    let mut names = names.into_iter().filter_map(Value::as_str);
+    names.any(|listed| bare(listed) == name)
+}
+
+/// The models of a list, in whichever of its usual shapes.
+fn models(list: &Value) -> &[Value] {
+    let models = list["data"].as_array().or(list["models"].as_array());
+    let models = models.or(list.as_array());
+    models.map(Vec::as_slice).unwrap_or_default()
 }
 
 /// What Ollama knows of its model, which it need not load for this.
@@ -68,11 +92,12 @@ async fn shown(shared: &Shared, endpoint: &Endpoint) -> Result<Value, ModelError
     .await
 }
 
-async fn one_token(
+/// Has the model say one token.
+pub(crate) async fn one_token(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     wire: Wire,
-) -> Result<(), ModelError> {
+) -> Result<Token, ModelError> {
     let request = ChatRequest {
         messages: vec![ChatMessage::User {
             text: "Hi".to_owned(),
@@ -80,20 +105,47 @@ async fn one_token(
         max_output_tokens: Some(1),
         ..ChatRequest::default()
     };
-    let mut answer = call::stream(
-        shared.clone(),
-        Arc::new(endpoint.clone()),
-        wire,
-        &request,
-        0,
-    );
-    match answer.next().await {
-        Some(Ok(_)) => Ok(()),
-        // it would have answered, but thought first
-        Some(Err(error)) if error.message.contains("output limit was reached") => Ok(()),
-        Some(Err(error)) => Err(error),
-        None => Err(ModelError::broken_off()),
+    // a letter more or less, and no vocabulary is loaded for it
+    let input = TokenCounter::of(endpoint.provider, &endpoint.model_name).at_most(&request);
+    let estimate = |output: u64| Token {
+        usage: TokenUsage {
+            input,
+            output,
+            ..TokenUsage::default()
+        },
+        is_estimate: true,
+    };
+    let endpoint = Arc::new(endpoint.clone());
+    let mut answer = call::stream(shared.clone(), endpoint, wire, &request, 0);
+    let mut next = answer.next().await;
+    let until = Instant::now() + REST_OF_ANSWER;
+    for said in 0.. {
+        match next {
+            Some(Ok(ChatEvent::Finished(answer))) => {
+                let token = answer.usage.map(|usage| Token {
+                    usage,
+                    is_estimate: false,
+                });
+                return Ok(token.unwrap_or_else(|| estimate(1)));
+            }
+            // it does not keep to one, and has answered
+            Some(Ok(_)) if said == MANY => return Ok(estimate(said)),
+            Some(Ok(_)) => {}
+            // it would have answered, but thought first
+            Some(Err(error)) if error.message.contains("output limit was reached") => {
+                return Ok(estimate(1));
+            }
+            Some(Err(error)) if said == 0 => return Err(error),
+            Some(Err(_)) => return Ok(estimate(said)),
+            None => break,
+        }
+        // what it took is told last
+        next = match timeout_at(until, answer.next()).await {
+            Ok(next) => next,
+            Err(_) => return Ok(estimate(said + 1)),
+        };
     }
+    Err(ModelError::broken_off())
 }
 
 /// The first model of the endpoint's list that seems to chat.
@@ -113,13 +165,7 @@ pub(crate) async fn first_chat_model(
     let list = get(shared, endpoint, wire, &[path])
         .await
         .map_err(|error| call::cleaned(error, endpoint))?;
-    let models = list["data"]
-        .as_array()
-        .or(list["models"].as_array())
-        .or(list.as_array())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let names = models.iter().filter_map(|model| match wire {
+    let names = models(&list).iter().filter_map(|model| match wire {
         Wire::OpenAi | Wire::Anthropic => model["id"].as_str(),
         Wire::Ollama => model["name"].as_str(),
         Wire::Gemini => {
@@ -176,9 +222,13 @@ async fn get(
     path: &[&str],
 ) -> Result<Value, ModelError> {
     let (mut url, headers) = (endpoint.url(path)?, endpoint.header_map(wire)?);
-    if wire == Wire::Gemini && path == ["models"] {
-        // else fifty
-        url.query_pairs_mut().append_pair("pageSize", "1000");
+    if path == ["models"] {
+        // else fifty, or twenty
+        match wire {
+            Wire::Gemini => drop(url.query_pairs_mut().append_pair("pageSize", "1000")),
+            Wire::Anthropic => drop(url.query_pairs_mut().append_pair("limit", "1000")),
+            Wire::OpenAi | Wire::Ollama => {}
+        }
     }
     ask(shared, endpoint, |client| client.get(url).headers(headers)).await
 }

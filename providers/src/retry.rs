@@ -15,7 +15,7 @@ pub(crate) struct RetryPolicy {
     pub base: Duration,
     /// The longest such wait.
     pub cap: Duration,
-    /// The longest wait that a provider may ask for.
+    /// The longest wait that a provider may ask for; where it asks for more, the call is not made again.
     pub retry_after_cap: Duration,
 }
 
@@ -32,26 +32,27 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// The wait before the retry number `retry` (from 0). What the provider asks for is kept to and a tenth more at
-    /// most; else half of the backoff is certain and half is chance, so that callers part.
+    /// most; else half of the backoff is certain and half is chance, so that callers part. `None`: it asks for more
+    /// than anybody waits here, and to come sooner would be what it asks not to do.
     pub(crate) fn wait(
         &self,
         retry: u32,
         retry_after: Option<Duration>,
         clock: &dyn Clock,
-    ) -> Duration {
+    ) -> Option<Duration> {
+        if retry_after.is_some_and(|asked| asked > self.retry_after_cap) {
+            return None;
+        }
         let mut random = [0; 4];
         clock.random(&mut random);
         let chance = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
-        match retry_after {
-            Some(asked) => {
-                let asked = asked.min(self.retry_after_cap);
-                asked + asked.mul_f64(chance / 10.0)
-            }
+        Some(match retry_after {
+            Some(asked) => asked + asked.mul_f64(chance / 10.0),
             None => {
                 let backoff = self.base.saturating_mul(1 << retry.min(16)).min(self.cap);
                 backoff.mul_f64(0.5 + chance / 2.0)
             }
-        }
+        })
     }
 }
 
@@ -89,17 +90,22 @@ mod tests {
         let (policy, clock) = (RetryPolicy::default(), SystemClock::shared());
         for (retry, longest) in [(0, 500), (1, 1000), (2, 2000), (9, 8000), (40, 8000)] {
             for _ in 0..50 {
-                let wait = policy.wait(retry, None, &*clock).as_millis();
+                let wait = policy.wait(retry, None, &*clock).expect("a wait");
+                let wait = wait.as_millis();
                 assert!(
                     (longest / 2..=longest).contains(&wait),
                     "retry {retry}: {wait} ms"
                 );
             }
         }
-        for (asked, shortest) in [(3, 3), (0, 0), (3600, 60)] {
-            let wait = policy.wait(0, Some(Duration::from_secs(asked)), &*clock);
-            let shortest = Duration::from_secs(shortest);
-            assert!(wait >= shortest && wait <= shortest.mul_f64(1.11));
+        for asked in [0, 3, 60] {
+            let asked = Duration::from_secs(asked);
+            let wait = policy.wait(0, Some(asked), &*clock).expect("a wait");
+            assert!(wait >= asked && wait <= asked.mul_f64(1.11));
+        }
+        for asked in [61, 3600] {
+            let asked = Some(Duration::from_secs(asked));
+            assert_eq!(policy.wait(0, asked, &*clock), None);
         }
     }
 

@@ -85,6 +85,43 @@ fn stands_still() -> Turn {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_rated_while_it_is_said_is_told_as_far_as_it_was() {
+    const EVENTS: &str = "subscription ($id: ID!, $after: Cursor) { conversationEvents(conversationId: $id, after: $after) { __typename
+        ... on TextDelta { messageId text }
+        ... on MessageUpdated { message { status text rating } } } }";
+    let scene = Scene::new().await;
+    let agent = scene.agent("tokens-40-20").await;
+    let sent = scene.client.send_to_agent(&agent, "Say it slowly.").await;
+    let variables = json!({ "id": sent.conversation, "after": sent.cursor });
+    for is_replay in [false, true] {
+        let mut events = scene.client.subscribe(EVENTS, variables.clone()).await;
+        let (mut said, mut updated) = (String::new(), None);
+        while updated.is_none() {
+            let data = events.next(PATIENCE).await.unwrap();
+            let event = &data["conversationEvents"];
+            match event["__typename"].as_str().unwrap() {
+                "TextDelta" => {
+                    let before = said.len();
+                    said.push_str(event["text"].as_str().unwrap());
+                    if before < 40 && said.len() >= 40 && !is_replay {
+                        let input =
+                            json!({ "input": { "id": event["messageId"], "rating": "UP" } });
+                        let rate = "mutation ($input: RateMessageInput!) { rateMessage(input: $input) { message { rating } errors { code } } }";
+                        scene.client.done(rate, input).await;
+                    }
+                }
+                "MessageUpdated" => updated = Some(event["message"].clone()),
+                _ => {}
+            }
+        }
+        let as_it_was = json!({ "status": "STREAMING", "text": said, "rating": "UP" });
+        assert_eq!(updated, Some(as_it_was));
+        assert!(said.len() < expected_text("Say it slowly.", 40).len());
+        scene.ended(&sent.run).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_switch_between_branches() {
     let scene = Scene::new().await;
     let agent = scene.agent("tokens-3-0").await;

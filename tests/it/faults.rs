@@ -234,3 +234,23 @@ async fn an_address_inside_is_not_called() {
     }
     assert!(provider.calls().is_empty());
 }
+
+/// A list of models that does not name one says nothing of it: it has to answer. The same key asks nobody again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_has_the_model_answer_once() {
+    let scene = Scene::new().await;
+    let check = "mutation ($input: CheckModelInput!) { checkModel(input: $input) { model { health { status } } errors { message } } }";
+    for (name, status) in [("tokens-3-0", "HEALTHY"), ("nobody-knows", "UNHEALTHY")] {
+        let base = scene.provider.base_url();
+        let model = scene
+            .client
+            .create_model("OPENAI_COMPATIBLE", &base, name)
+            .await;
+        for _ in 0..2 {
+            let input = json!({ "id": model, "idempotencyKey": format!("check {name}") });
+            let done = scene.client.done(check, json!({ "input": input })).await;
+            assert_eq!(done["model"]["health"]["status"], status, "{name}");
+        }
+        assert_eq!(scene.provider.calls_of(name).len(), 1, "{name}");
+    }
+}

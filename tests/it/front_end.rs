@@ -200,7 +200,7 @@ fn choose(chance: &mut Chance, step: usize, device: &Device, models: &Models) ->
                 None => Act::Watch,
             }
         }
-        56..61 if message["role"] == "ASSISTANT" && message["status"] != "STREAMING" => {
+        56..61 if message["role"] == "ASSISTANT" => {
             let rating = [json!("UP"), json!("DOWN"), Value::Null][chance.below(3)].clone();
             Act::Do(
                 "RateMessage",

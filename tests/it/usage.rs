@@ -340,11 +340,7 @@ async fn an_agent_says_what_keeps_it_from_running() {
     let agent = json!(agent);
     assert_eq!(problems(&agent).await, []);
     assert_eq!(problems(&any).await, []);
-    let delete = "mutation ($id: ID!) { deleteModel(input: { id: $id, force: true }) { errors { message } } }";
-    client.done(delete, json!({ "id": named })).await;
-    let unavailable = problems(&agent).await;
-    assert_eq!(unavailable.len(), 1);
-    assert_eq!(unavailable[0].0, "MODEL_UNAVAILABLE");
+
     let default = "{ models(first: 100) { nodes { id isDefault } } }";
     let listed = client.ok(default, json!({})).await;
     let models = listed["models"]["nodes"].as_array().expect("a list");
@@ -352,6 +348,35 @@ async fn an_agent_says_what_keeps_it_from_running() {
         .iter()
         .find(|model| model["isDefault"] == true)
         .expect("the default");
+
+    // one that does not answer, and has nothing behind it
+    let update = "mutation ($input: UpdateModelInput!) { updateModel(input: $input) { errors { message } } }";
+    let change = async |input: Value| client.done(update, json!({ "input": input })).await;
+    let check = "mutation ($id: ID!) { checkModel(input: { id: $id }) { model { health { status } } errors { message } } }";
+    let checked = async || {
+        client.done(check, json!({ "id": named })).await["model"]["health"]["status"].clone()
+    };
+    change(json!({ "id": named, "modelName": "nobody-knows" })).await;
+    assert_eq!(checked().await, "UNHEALTHY");
+    let about = json!(named);
+    let unavailable = [(json!("MODEL_UNAVAILABLE"), about)];
+    assert_eq!(problems(&agent).await, unavailable);
+    assert_eq!(problems(&any).await, []);
+    // what comes after it answers for it
+    let other = client
+        .create_model("OPENAI_COMPATIBLE", &url, "tokens-2-0")
+        .await;
+    change(json!({ "id": named, "fallbackIds": [other] })).await;
+    assert_eq!(problems(&agent).await, []);
+    change(json!({ "id": named, "fallbackIds": [], "isDefault": true })).await;
+    assert_eq!(problems(&any).await, unavailable);
+    change(json!({ "id": default["id"], "isDefault": true })).await;
+
+    let delete = "mutation ($id: ID!) { deleteModel(input: { id: $id, force: true }) { errors { message } } }";
+    client.done(delete, json!({ "id": named })).await;
+    let unavailable = problems(&agent).await;
+    assert_eq!(unavailable.len(), 1);
+    assert_eq!(unavailable[0].0, "MODEL_UNAVAILABLE");
     let refused = client
         .refused(
             "mutation ($id: ID!) { deleteModel(input: { id: $id }) { errors { code } } }",

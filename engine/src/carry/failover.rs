@@ -12,7 +12,8 @@ use providers::{ModelError, ModelErrorKind, TokenUsage};
 
 use super::{Hand, Stop, compact::Untold};
 use crate::{
-    event::{Body, RunFacts},
+    ask::Said,
+    event::{Body, MessageFacts, RunFacts},
     heard::Heard,
     models::{
         context_window,
@@ -24,6 +25,46 @@ use crate::{
     turns::Turn,
     usage,
 };
+
+/// What became of the models within a step.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tried {
+    /// Those that failed, or may not be called.
+    lost: Vec<ModelId>,
+    /// Those that were passed over because their last check failed. They are called after all, where nobody else is left.
+    passed: Vec<ModelId>,
+    /// A provider was called.
+    is_called: bool,
+    /// One of them may be called again in a moment.
+    rests: bool,
+}
+
+impl Tried {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A model is out because of its breaker, or of its settings.
+    fn uncalled(&self, message: &str) -> Lost {
+        let kind = if self.is_called {
+            RunErrorKind::ModelError
+        } else {
+            RunErrorKind::NoModel
+        };
+        Lost {
+            error: RunError {
+                kind,
+                message: message.into(),
+                detail: None,
+                retryable: self.rests,
+            },
+            call: None,
+            is_its_fault: false,
+            was_shown: false,
+            others: Others::Any,
+        }
+    }
+}
 
 /// Why the model in use does not finish the step.
 struct Lost {
@@ -41,6 +82,8 @@ struct Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Others {
     Any,
+    /// Those of which nothing bad is known.
+    Well,
     /// Those that can be told more.
     Larger,
     /// They would refuse the same.
@@ -66,8 +109,12 @@ impl Hand {
                 self.look_up_model().await?;
             }
             self.is_stale = true;
-            if gate(&self.started.model, self.engine.clock().now()) == Gate::Open {
-                self.fall_back(left_alone()).await?;
+            let now = self.engine.clock().now();
+            if gate(&self.started.model, now) == Gate::Open {
+                self.left_alone().await?;
+                continue;
+            }
+            if health::is_unwell(&self.started.model, now) && self.pass_over().await? {
                 continue;
             }
             let turn = self.wait_for_turn().await?;
@@ -89,7 +136,7 @@ impl Hand {
                     }
                 }
             }
-            self.fall_back(left_alone()).await?;
+            self.left_alone().await?;
         }
     }
 
@@ -112,18 +159,16 @@ impl Hand {
     /// The provider refused or broke off. An error: no other model goes on.
     pub(super) async fn broken(&mut self, heard: Heard, error: ModelError) -> Result<(), Stop> {
         self.log.flush().await?;
-        let said = heard.letters();
-        let usage = priced(
-            &self.started.model,
-            &self.started.currency,
-            TokenUsage {
-                output: said.div_ceil(4) as u64,
-                ..TokenUsage::default()
-            },
-        );
+        // Whoever said nothing charges nothing.
+        let has_begun = heard.first.is_some();
+        let used = if has_begun {
+            self.estimated(Said::of_parts(&heard)).await?
+        } else {
+            TokenUsage::default()
+        };
         let call = self.booked(
-            usage,
-            said > 0,
+            priced(&self.started.model, &self.started.currency, used),
+            has_begun,
             health::outcome(&error).to_owned(),
             heard.began,
             heard.first.map(|(_, ttft)| ttft),
@@ -160,24 +205,60 @@ impl Hand {
 
     /// The model in use can't even be called.
     pub(super) async fn unusable(&mut self) -> Result<(), Stop> {
-        let error = RunError {
-            kind: RunErrorKind::ModelError,
-            message: "the model can't be called as it is configured".into(),
-            detail: None,
-            retryable: false,
+        let lost = self
+            .tried
+            .uncalled("the model can't be called as it is configured");
+        self.fall_back(lost).await
+    }
+
+    /// The breaker of the model in use is open.
+    async fn left_alone(&mut self) -> Result<(), Stop> {
+        self.tried.rests = true;
+        let lost = self
+            .tried
+            .uncalled("the model failed too often just now, and is not called for a moment");
+        self.fall_back(lost).await
+    }
+
+    /// The last check of the model in use failed: one of the fallbacks of which nothing bad is known is taken into use. `false`:
+    /// there is none, and a check may be wrong.
+    async fn pass_over(&mut self) -> Result<bool, Stop> {
+        let (current, tried) = (self.started.model.clone(), self.tried.clone());
+        let passed = current.id;
+        if tried.passed.contains(&passed) {
+            return Ok(false);
+        }
+        let done = self
+            .command(move |c, mut run| {
+                Box::pin(async move {
+                    let next = next_of(c, &run, &current, &tried, Others::Well).await?;
+                    let Some(next) = next else { return Ok(None) };
+                    take_into_use(c, &mut run, &next).await?;
+                    Ok(Some((run, next)))
+                })
+            })
+            .await?;
+        let Some((run, next)) = done else {
+            return Ok(false);
         };
-        self.fall_back(Lost {
-            error,
-            ..left_alone()
-        })
-        .await
+        self.tried.passed.push(passed);
+        self.uses(run, next);
+        Ok(true)
+    }
+
+    fn uses(&mut self, run: run::Model, next: llm_model::Model) {
+        tracing::info!(run = %run.id, model = %next.id, "another model goes on");
+        self.started.run = run;
+        self.started.model = next;
+        self.is_stale = false;
     }
 
     /// Takes the next of the fallbacks into use. An error: there is none, and the run has failed; or it is not this worker's any
     /// more.
     async fn fall_back(&mut self, lost: Lost) -> Result<(), Stop> {
         let current = self.started.model.clone();
-        self.tried.push(current.id);
+        self.tried.lost.push(current.id);
+        self.tried.is_called |= lost.call.is_some();
         let (tried, tries_anew) = (self.tried.clone(), self.tries_anew);
         let Lost {
             error,
@@ -203,20 +284,10 @@ impl Hand {
                         super::failed(c, run, parts, error, true).await?;
                         return Ok(None);
                     };
-                    run.model_id = Some(next.id);
                     if was_shown {
                         take_back(c, &run, reason).await?;
                     }
-                    take_into_use(c, &run, next.id).await?;
-                    run::Entity::change_anywhere(SYSTEM)
-                        .filter(run::Column::Id.eq(run.id))
-                        .set(run::ActiveModel {
-                            usage: Set(run.usage.clone()),
-                            model_id: Set(run.model_id),
-                            ..Default::default()
-                        })
-                        .exec(&**c.tx())
-                        .await?;
+                    take_into_use(c, &mut run, &next).await?;
                     Ok(Some((run, next)))
                 })
             })
@@ -224,37 +295,18 @@ impl Hand {
         let Some((run, next)) = done else {
             return Err(Stop::LetGo);
         };
-        tracing::info!(run = %run.id, model = %next.id, "another model goes on");
-        self.started.run = run;
-        self.started.model = next;
-        self.is_stale = false;
+        self.uses(run, next);
         Ok(())
     }
 }
 
-/// Its breaker is open.
-fn left_alone() -> Lost {
-    Lost {
-        error: RunError {
-            kind: RunErrorKind::ModelError,
-            message: "the model failed too often just now, and is not called for a moment".into(),
-            detail: None,
-            retryable: true,
-        },
-        call: None,
-        is_its_fault: false,
-        was_shown: false,
-        others: Others::Any,
-    }
-}
-
-/// The next that may be called, after the one in use, of the fallbacks of the model that the run was begun with. Whoever may use an
-/// agent may use these with it, seen by him or not.
+/// The next that may be called, after the one in use, of the fallbacks of the model that the run was begun with; after the last of
+/// them those that were passed over. Whoever may use an agent may use these with it, seen by him or not.
 async fn next_of(
     c: &Command,
     run: &run::Model,
     current: &llm_model::Model,
-    tried: &[ModelId],
+    tried: &Tried,
     others: Others,
 ) -> Result<Option<llm_model::Model>, CommandError> {
     let Some(primary) = run.primary_model_id.or(run.model_id) else {
@@ -276,20 +328,27 @@ async fn next_of(
     }
     let mut rows = llm_model::Entity::anywhere(SYSTEM)
         .filter(llm_model::Column::TenantId.eq(run.tenant_id))
-        .filter(llm_model::Column::Id.is_in(places.iter().copied()))
+        .filter(llm_model::Column::Id.is_in(places.iter().chain(&tried.passed).copied()))
         .filter(llm_model::Column::DeletedAt.is_null())
         .filter(llm_model::Column::Kind.eq(ModelKind::Chat))
         .all(&**c.tx())
         .await?;
     let after = places.iter().position(|id| *id == current.id);
-    let next = places.iter().skip(after.map_or(0, |at| at + 1)).find(|id| {
-        !tried.contains(id)
-            && rows.iter().any(|row| {
-                row.id == **id
-                    && gate(row, c.now()) != Gate::Open
-                    && (others == Others::Any || context_window(row) > context_window(current))
-            })
-    });
+    let may = |row: &llm_model::Model| {
+        let gate = gate(row, c.now());
+        gate != Gate::Open
+            && match others {
+                Others::Any => true,
+                Others::Well => gate == Gate::Closed && !health::is_unwell(row, c.now()),
+                Others::Larger => context_window(row) > context_window(current),
+                Others::None => false,
+            }
+    };
+    let further = places.iter().skip(after.map_or(0, |at| at + 1));
+    let next = further
+        .filter(|id| !tried.passed.contains(id))
+        .chain(&tried.passed)
+        .find(|id| !tried.lost.contains(id) && rows.iter().any(|row| row.id == **id && may(row)));
     let row = next.and_then(|id| rows.iter().position(|row| row.id == *id));
     Ok(row.map(|at| rows.swap_remove(at)))
 }
@@ -316,24 +375,41 @@ async fn take_back(c: &mut Command, run: &run::Model, reason: String) -> Result<
     Ok(())
 }
 
-/// Run and answer name the model that is in use.
+/// Run and answer name the model that is in use from now on.
 async fn take_into_use(
     c: &mut Command,
-    run: &run::Model,
-    model: ModelId,
+    run: &mut run::Model,
+    next: &llm_model::Model,
 ) -> Result<(), CommandError> {
-    message::Entity::change_anywhere(SYSTEM)
-        .filter(message::Column::Id.eq(run.output_message_id))
-        .set(message::ActiveModel {
-            model_id: Set(Some(model)),
+    run.model_id = Some(next.id);
+    run::Entity::change_anywhere(SYSTEM)
+        .filter(run::Column::Id.eq(run.id))
+        .set(run::ActiveModel {
+            usage: Set(run.usage.clone()),
+            model_id: Set(run.model_id),
             ..Default::default()
         })
         .exec(&**c.tx())
         .await?;
-    c.append(
-        run.conversation_id.0,
-        Some((run.id, run.attempt)),
-        Body::RunUpdated(RunFacts::of(run)).draft(),
-    );
+    let mut answer = super::finish::answer_of(c, run).await?;
+    answer.model_id = run.model_id;
+    answer.updated_at = c.now();
+    message::Entity::change_anywhere(SYSTEM)
+        .filter(message::Column::Id.eq(answer.id))
+        .set(message::ActiveModel {
+            model_id: Set(answer.model_id),
+            updated_at: Set(answer.updated_at),
+            ..Default::default()
+        })
+        .exec(&**c.tx())
+        .await?;
+    let whose = Some((run.id, run.attempt));
+    let updated = Body::RunUpdated(RunFacts::of(run)).draft();
+    c.append(run.conversation_id.0, whose, updated);
+    // Nothing that was said since the last step is left of it.
+    let mut facts = MessageFacts::of(&answer);
+    facts.parts = Some(answer.parts);
+    let updated = Body::MessageUpdated(facts).draft();
+    c.append(run.conversation_id.0, whose, updated);
     Ok(())
 }

@@ -12,10 +12,12 @@ use providers::TokenUsage;
 
 use super::{Hand, Stop};
 use crate::{
+    ask::Said,
+    context::Told,
     end::{self, Ending},
     event::{Body, StepFacts},
     heard::Heard,
-    models::health,
+    models::{counter, health},
     prices::{add, priced},
     reasons::{internal, too_many_steps},
     start::SYSTEM,
@@ -27,14 +29,11 @@ impl Hand {
     pub(super) async fn finish_step(&mut self, heard: Heard) -> Result<bool, Stop> {
         let concluded = self.run().steps >= self.started.spec.max_steps;
         let has_calls = !heard.answer.tool_calls.is_empty();
-        let usage = priced(
-            &self.started.model,
-            &self.started.currency,
-            heard.answer.usage.unwrap_or_else(|| TokenUsage {
-                output: heard.letters().div_ceil(4) as u64,
-                ..TokenUsage::default()
-            }),
-        );
+        let used = match heard.answer.usage {
+            Some(used) => used,
+            None => self.estimated(Said::of(&heard.answer)).await?,
+        };
+        let usage = priced(&self.started.model, &self.started.currency, used);
         let first = heard.first.map(|(_, ttft)| ttft);
         let call = self.booked(
             usage.clone(),
@@ -119,6 +118,21 @@ impl Hand {
         self.started.run = run;
         self.started.answer.parts = next_parts;
         Ok(true)
+    }
+
+    /// What this step's call took whose provider does not say: by what was said, and by what the model was told, which is read
+    /// once more, as no call keeps it.
+    pub(super) async fn estimated(&self, said: Said) -> Result<TokenUsage, Stop> {
+        let (run, spec, model) = (self.run(), &self.started.spec, &self.started.model);
+        let told = self
+            .patiently(|| async {
+                Told::read(&self.engine.log().snapshot(), run, spec, model).await
+            })
+            .await?;
+        Ok(self
+            .engine
+            .estimate(counter(model), told.request, said)
+            .await)
     }
 
     pub(super) fn booked(

@@ -30,6 +30,7 @@ impl Hand {
     pub(super) async fn listen(&mut self) -> Result<Heard, Stop> {
         self.tried.clear();
         loop {
+            self.within_quota()?;
             let turn = self.choose().await?;
             let endpoint = {
                 let model = &self.started.model;
@@ -88,6 +89,8 @@ impl Hand {
             Ok(request) => request,
             Err(untold) => return Ok(End::Untold(untold)),
         };
+        // A summary may have used the rest.
+        self.within_quota()?;
         let mut began = self.engine.clock().now();
         let mut clock = Instant::now();
         let chat = self.engine.providers().chat(endpoint.clone());
@@ -139,6 +142,7 @@ impl Hand {
                         Ok(request) => request,
                         Err(untold) => return Ok(End::Untold(untold)),
                     };
+                    self.within_quota()?;
                     (began, clock) = (self.engine.clock().now(), Instant::now());
                     heard.began = began;
                     stream = chat.stream(request).await;

@@ -11,8 +11,9 @@ mod tools;
 use std::time::Duration;
 
 use adapters::clock::BootInstant;
-use entities::{CommandError, ModelId, Parts, RunError, RunErrorKind, run};
+use entities::{CommandError, Parts, RunError, RunErrorKind, run};
 use events::{Command, Fate, RunLog};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,7 +25,9 @@ use crate::{
 
 /// How long a run may go without any progress, and in all.
 const WITHOUT_PROGRESS: Duration = Duration::from_secs(30 * 60);
-const IN_ALL: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+const IN_ALL: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked at the clock for that: a timer stands still while the machine sleeps.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Why a worker lets go of a run.
 enum Stop {
@@ -53,8 +56,8 @@ struct Hand {
     is_stale: bool,
     /// This call is to show whether the model does better.
     tries_anew: bool,
-    /// Models that failed within this step.
-    tried: Vec<ModelId>,
+    /// What became of the models within this step.
+    tried: failover::Tried,
 }
 
 impl Engine {
@@ -78,7 +81,7 @@ impl Engine {
             stop,
             is_stale: false,
             tries_anew: false,
-            tried: Vec::new(),
+            tried: failover::Tried::default(),
         };
         self.log().tasks().spawn("carrying a run", async move {
             hand.carry().await;
@@ -113,25 +116,61 @@ impl Hand {
             // Between steps nothing is lost: the leases are given back, and another process goes on.
             return Err(Stop::LetGo);
         }
-        if self.engine.clock().now() - self.run().created_at > IN_ALL
-            && self
-                .run()
-                .started_at
-                .is_some_and(|at| self.engine.clock().now() - at > IN_ALL)
-        {
-            return Err(Stop::Fail(RunError {
-                kind: RunErrorKind::Interrupted,
-                message: "the run took longer than 24 hours".into(),
-                detail: None,
-                retryable: true,
-            }));
+        if self.left().is_zero() {
+            return Err(too_long());
         }
+        self.within_quota()?;
         self.allowed().await?;
         if self.tools().await? {
             return Ok(true);
         }
-        let heard = self.listen().await?;
+        let over = self.over();
+        let heard = tokio::select! {
+            biased;
+            heard = self.listen() => heard?,
+            // What it was at is given up where it waits: commands under way come to their end in tasks of their own, and the end of
+            // the run comes after them, by the stream's lock.
+            () = over => return Err(too_long()),
+        };
         self.finish_step(heard).await
+    }
+
+    /// How much of its time the run has left.
+    fn left(&self) -> Duration {
+        left(&self.engine, self.run())
+    }
+
+    /// Resolves once it has none: one timer for the whole step, whatever is said in it.
+    fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (engine, run) = (self.engine.clone(), self.run().clone());
+        async move {
+            loop {
+                let left = left(&engine, &run);
+                if left.is_zero() {
+                    return;
+                }
+                sleep(left.min(LOOK)).await;
+            }
+        }
+    }
+
+    /// Before a call of a model: whether the run may use more tokens than it has.
+    fn within_quota(&self) -> Result<(), Stop> {
+        let most = self.engine.options().max_run_tokens;
+        let used = self
+            .run()
+            .usage
+            .input
+            .saturating_add(self.run().usage.output);
+        if used <= most {
+            return Ok(());
+        }
+        Err(Stop::Fail(RunError {
+            kind: RunErrorKind::QuotaExceeded,
+            message: format!("the run used {used} tokens, and may use {most}"),
+            detail: None,
+            retryable: false,
+        }))
     }
 
     /// A run acts for who asked for it, with the rights that are left of those he had then.
@@ -173,6 +212,24 @@ impl Hand {
             Err(Stop::Fail(error)) => Err(CommandError::Internal(error.message)),
         }
     }
+}
+
+fn left(engine: &Engine, run: &run::Model) -> Duration {
+    let Some(started_at) = run.started_at else {
+        return IN_ALL;
+    };
+    // A clock that was set back makes it no shorter.
+    let took = (engine.clock().now() - started_at).to_std();
+    IN_ALL.saturating_sub(took.unwrap_or_default())
+}
+
+fn too_long() -> Stop {
+    Stop::Fail(RunError {
+        kind: RunErrorKind::Interrupted,
+        message: "the run took longer than 24 hours".into(),
+        detail: None,
+        retryable: true,
+    })
 }
 
 /// Ends a run as failed, with what it said so far: `parts`, or what the log has beyond them. A call that was broken off is booked

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     changes::health_changed,
-    check::{self, Found},
+    check::{self, For, Found},
     health,
 };
 use crate::Engine;
@@ -88,13 +88,17 @@ impl Engine {
                     self.endpoint(snapshot.tx().await?, &model).await
                 };
                 match endpoint {
-                    Ok(endpoint) => Some(self.find_out(&endpoint).await),
+                    Ok(endpoint) => self.find_out(&endpoint, &model, For::Nobody).await?,
                     Err(DbErr::Custom(_)) => Some(Found::unusable()),
                     Err(error) => return Err(error.into()),
                 }
             } else {
                 None
             };
+            if asked && found.is_none() {
+                // Nothing was found out; what is known of it stays.
+                return Ok(());
+            }
             self.log()
                 .command(move |c| Box::pin(note(c, model, found)))
                 .await
@@ -182,8 +186,13 @@ async fn note(
         return Ok(());
     };
     let mut after = before.clone();
+    let mut is_other = false;
     match found {
-        Some(found) => found.onto(&mut after, c.now()),
+        Some(found) => {
+            is_other |= found.close_or_open(c, &before).await?;
+            found.onto(&mut after, c.now());
+        }
+        // Its calls are answered.
         None => {
             after.health = ModelHealthStatus::Healthy;
             after.health_message = None;
@@ -191,12 +200,16 @@ async fn note(
     }
     let last_hour = last_hour(c, after.id, c.now()).await?;
     if after.health != ModelHealthStatus::Unhealthy {
-        after.health = match health::status(&after, Some(last_hour)) {
+        let called = llm_model::Model {
+            breaker_until: None,
+            ..after.clone()
+        };
+        after.health = match health::status(&called, Some(last_hour)) {
             ModelHealthStatus::Degraded => ModelHealthStatus::Degraded,
             _ => ModelHealthStatus::Healthy,
         };
     }
-    let is_other = (before.health, before.breaker_until) != (after.health, after.breaker_until);
+    is_other |= before.health != after.health;
     check::write(c, &after).await?;
     if is_other {
         health_changed(c, &after);

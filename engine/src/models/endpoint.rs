@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use adapters::outbound::Reach;
 use entities::{DbErr, ModelProvider, Tx, llm_model};
-use providers::{Endpoint, Provider};
+use providers::{Endpoint, Provider, tokens::TokenCounter};
 use url::Url;
 
 use super::{address, known, secrets};
@@ -43,6 +43,11 @@ impl Engine {
             },
         })
     }
+}
+
+/// What counts as a model does.
+pub(crate) fn counter(model: &llm_model::Model) -> TokenCounter {
+    TokenCounter::of(provider(model.provider), &model.model_name)
 }
 
 /// Who serves a model, in the words of those who call it.

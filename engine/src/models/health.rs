@@ -20,6 +20,9 @@ const LEAST: i64 = 10;
 /// How long a model that fails is left alone, and how long one call has to show that it does better.
 const REST: TimeDelta = TimeDelta::seconds(30);
 
+/// For how long a check that failed says anything: two of the times between checks.
+const STALE: TimeDelta = TimeDelta::minutes(10);
+
 /// Whether a model may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -37,6 +40,13 @@ pub(crate) fn gate(model: &llm_model::Model, now: DateTime<Utc>) -> Gate {
         Some(until) if until <= now => Gate::Rested(until),
         Some(_) => Gate::Open,
     }
+}
+
+/// Whether the last check of a model failed, and not so long ago that nothing is known any more: those in use are checked every
+/// five minutes, others may never be again.
+pub(crate) fn is_unwell(model: &llm_model::Model, now: DateTime<Utc>) -> bool {
+    model.health == ModelHealthStatus::Unhealthy
+        && model.checked_at.is_some_and(|at| now - at < STALE)
 }
 
 /// How a model does, by its row and by what its calls in the last hour came to.
@@ -121,8 +131,7 @@ pub(crate) async fn answered(
 ) -> Result<(), CommandError> {
     let mut changed = false;
     if tried {
-        let open = llm_model::Column::BreakerUntil.is_not_null();
-        changed |= set_breaker(c, model.id, open, None).await?;
+        changed |= close(c, model.id).await?;
     }
     if matches!(
         model.health,
@@ -142,28 +151,44 @@ pub(crate) async fn failed(
     model: &llm_model::Model,
     tried: bool,
 ) -> Result<(), CommandError> {
-    let until = Some(c.now() + REST);
-    if tried {
-        let open = llm_model::Column::BreakerUntil.is_not_null();
-        set_breaker(c, model.id, open, until).await?;
-        return Ok(());
-    }
-    let mut changed = false;
-    if model.health == ModelHealthStatus::Unknown {
+    let mut changed = open_if_failing(c, model.id, tried).await?;
+    if !tried && model.health == ModelHealthStatus::Unknown {
         changed |= set_health(c, model, ModelHealthStatus::Degraded).await?;
-    }
-    let tally = model_call::Entity::tally(SYSTEM, c.tx(), model.id, c.now() - WINDOW).await?;
-    if tally.calls >= LEAST && tally.failed * 2 >= tally.calls {
-        let closed = llm_model::Column::BreakerUntil.is_null();
-        if set_breaker(c, model.id, closed, until).await? {
-            tracing::warn!(model = %model.id, tally.calls, tally.failed, "a model fails too often; it is not called for a while");
-            changed = true;
-        }
     }
     if changed {
         health_changed(c, model);
     }
     Ok(())
+}
+
+/// After a call failed by the model's fault, and was booked: whether the breaker opened. One that stands open stays so, longer.
+pub(super) async fn open_if_failing(
+    c: &Command,
+    model: ModelId,
+    tried: bool,
+) -> Result<bool, DbErr> {
+    let until = Some(c.now() + REST);
+    if tried {
+        let open = llm_model::Column::BreakerUntil.is_not_null();
+        set_breaker(c, model, open, until).await?;
+        return Ok(false);
+    }
+    let tally = model_call::Entity::tally(SYSTEM, c.tx(), model, c.now() - WINDOW).await?;
+    if tally.calls < LEAST || tally.failed * 2 < tally.calls {
+        return Ok(false);
+    }
+    let closed = llm_model::Column::BreakerUntil.is_null();
+    let opened = set_breaker(c, model, closed, until).await?;
+    if opened {
+        tracing::warn!(model = %model, tally.calls, tally.failed, "a model fails too often; it is not called for a while");
+    }
+    Ok(opened)
+}
+
+/// After a call was answered that was made while the breaker was open: whether it was so still.
+pub(super) async fn close(c: &Command, model: ModelId) -> Result<bool, DbErr> {
+    let open = llm_model::Column::BreakerUntil.is_not_null();
+    set_breaker(c, model, open, None).await
 }
 
 async fn set_breaker(

@@ -38,6 +38,7 @@ pub use update::UpdateModel;
 
 pub(crate) use changes::changed;
 pub(crate) use checks::Checks;
+pub(crate) use endpoint::counter;
 pub(crate) use slug::{Named, slug_for, taken};
 
 #[cfg(doc)]

@@ -213,15 +213,16 @@ pub(super) async fn ask(
         run: run_id,
         before,
     };
-    if room.ahead == 0 && engine.has_slot() {
-        let started = start::start(engine, c, run, answer).await?;
-        return Ok(Sending { sent, started });
+    let started = if room.ahead == 0 && engine.has_slot() {
+        let places = engine.options().places_at_once();
+        start::start(engine, c, run, answer, places).await?
+    } else {
+        None
+    };
+    if started.is_none() {
+        c.wake_workers();
     }
-    c.wake_workers();
-    Ok(Sending {
-        sent,
-        started: None,
-    })
+    Ok(Sending { sent, started })
 }
 
 fn parent(conversation: &conversation::Model, below: &Below, gone: &Gone) -> Option<MessageId> {

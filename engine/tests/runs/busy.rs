@@ -14,23 +14,8 @@ use entities::{
     CommandError, ConversationId, MessageId, MessageStatus, ModelId, RunId, RunStatus, query::*,
     run,
 };
-use support::provider::{Step, Turn};
 
-use crate::house::{House, PATIENCE, SYSTEM, names};
-
-fn is_text(event: &Event) -> bool {
-    matches!(event.body, Body::TextDelta(_))
-}
-
-/// Says half of its answer, then waits for the gate.
-fn gated(gate: &str) -> Turn {
-    Turn::of([
-        Step::Text("half ".into()),
-        Step::WaitFor(gate.into()),
-        Step::Text("whole".into()),
-        Step::Finish("stop".into()),
-    ])
-}
+use crate::house::{House, PATIENCE, SYSTEM, gated, names};
 
 impl House {
     async fn send_so(
@@ -55,14 +40,14 @@ impl House {
         self.provider.script("gated", gated("never"));
         let model = self.model("gated").await;
         let sent = self.send(model, None, "one").await;
-        self.events_until(sent, |event, _| is_text(event)).await;
+        self.until_text(sent).await;
         (model, sent)
     }
 
     async fn runs(&self, conversation: ConversationId) -> Vec<run::Model> {
         run::Entity::anywhere(SYSTEM)
             .filter(run::Column::ConversationId.eq(conversation))
-            .all(self.engine.log().db().system(SYSTEM))
+            .all(self.db().system(SYSTEM))
             .await
             .unwrap()
     }
@@ -167,10 +152,7 @@ async fn an_interruption_keeps_what_was_said_and_goes_before_what_waits() {
         .map(|sent| store.ended[&sent.run])
         .to_vec();
     assert_eq!(order, ["RunCancelled", "RunCompleted", "RunCompleted"]);
-    let (broken, answer) = (
-        house.run(first.run).await,
-        house.answer(first.run).await.unwrap(),
-    );
+    let (broken, answer) = house.run_and_answer(first).await;
     assert_eq!(broken.status, RunStatus::Cancelled);
     assert_eq!(
         (answer.status, answer.parts.text().as_str()),
@@ -207,11 +189,10 @@ async fn a_rollback_takes_the_turn_out_and_what_followed_it_follows_what_stood_b
     let quick = house.model("tokens-2-0").await;
     house.provider.script("gated", gated("never"));
     let gated = house.model("gated").await;
-    let first = house.send(quick, None, "one").await;
-    house.events(first).await;
+    let first = house.ask(quick, None, "one").await;
     let id = first.conversation;
     let undone = house.send(gated, Some(id), "two, undone").await;
-    house.events_until(undone, |event, _| is_text(event)).await;
+    house.until_text(undone).await;
     let waits = house.send(quick, Some(id), "three").await;
     let instead = house
         .send_so(quick, id, "two, instead", WhenBusy::Rollback)
@@ -278,13 +259,12 @@ async fn a_rollback_takes_no_more_than_its_turn_brought() {
     let quick = house.model("tokens-2-0").await;
     house.provider.script("gated", gated("never"));
     let gated = house.model("gated").await;
-    let first = house.send(quick, None, "one").await;
-    house.events(first).await;
+    let first = house.ask(quick, None, "one").await;
     let id = first.conversation;
     let answer = house.answer(first.run).await.unwrap().id;
     // a second answer to the same question: the question and the first answer stay, and the branch is that one's again
     let again = house.regenerate(answer, gated).await;
-    house.events_until(again, |event, _| is_text(event)).await;
+    house.until_text(again).await;
     let next = house.send_so(quick, id, "two", WhenBusy::Rollback).await;
     let store = house.store(first, next).await;
     store.assert_is(&house, id).await;
@@ -292,7 +272,7 @@ async fn a_rollback_takes_no_more_than_its_turn_brought() {
     assert_eq!(house.said(next.message).await.parent_id, Some(answer));
     // the answer under way is to be given again at once: its question stays
     let third = house.send(gated, Some(id), "three").await;
-    house.events_until(third, |event, _| is_text(event)).await;
+    house.until_text(third).await;
     let broken = house.run(third.run).await.output_message_id;
     let instead = RegenerateMessage {
         message: broken,
@@ -310,7 +290,7 @@ async fn a_rollback_takes_no_more_than_its_turn_brought() {
     assert_eq!(instead.message, third.message);
     // other words for the question under way take its place
     let fourth = house.send(gated, Some(id), "four").await;
-    house.events_until(fourth, |event, _| is_text(event)).await;
+    house.until_text(fourth).await;
     let was = house.said(fourth.message).await;
     let edit = EditMessage {
         message: fourth.message,
@@ -322,16 +302,12 @@ async fn a_rollback_takes_no_more_than_its_turn_brought() {
     let is = house.said(edited.message).await;
     assert_eq!(is.parent_id, was.parent_id);
     assert!(house.said(fourth.message).await.removed_at.is_some());
-    house
-        .engine
-        .cancel_run(&house.scope, edited.run)
-        .await
-        .unwrap();
+    house.cancel(edited).await;
     let store = house.store(first, edited).await;
     store.assert_is(&house, id).await;
     // a question that waits below the answer under way: its own words change nothing of what stands before
     let fifth = house.send(gated, Some(id), "five").await;
-    house.events_until(fifth, |event, _| is_text(event)).await;
+    house.until_text(fifth).await;
     let sixth = house.send(quick, Some(id), "six").await;
     let edit = EditMessage {
         message: sixth.message,
@@ -367,13 +343,9 @@ async fn what_waits_stays_and_waits_behind() {
     let wanted = [fourth, third, first, second, last].map(|sent| sent.run);
     assert_eq!(order, wanted);
     assert!(runs.iter().all(|run| run.status == RunStatus::Queued));
-    let ahead = run::Entity::ahead_of(
-        &house.scope,
-        house.engine.log().db().reader(SYSTEM),
-        &wanted,
-    )
-    .await
-    .unwrap();
+    let ahead = run::Entity::ahead_of(&house.scope, house.db().reader(SYSTEM), &wanted)
+        .await
+        .unwrap();
     let places: Vec<_> = wanted
         .iter()
         .map(|run| ahead.get(run).copied().unwrap_or_default())
@@ -381,7 +353,7 @@ async fn what_waits_stays_and_waits_behind() {
     assert_eq!(places, [0, 1, 2, 3, 4]);
     // one that stands behind others is not begun, even if it was seen when it did not
     let row = house.run(second.run).await;
-    let tx = house.engine.log().db().begin().await.unwrap();
+    let tx = house.db().begin().await.unwrap();
     let now = house.engine.clock().now();
     let taken = run::Entity::take(
         &tx,
@@ -389,6 +361,7 @@ async fn what_waits_stays_and_waits_behind() {
         entities::WorkerId(house.engine.clock().uuid()),
         now,
         Duration::from_secs(10),
+        u64::MAX,
     )
     .await
     .unwrap();
@@ -472,7 +445,7 @@ async fn all_at_once_leave_one_order() {
         "each ends once"
     );
     assert!(store.open.is_empty() && store.running.is_none());
-    let heads = events::read::heads(house.engine.log().db().reader(SYSTEM), &[id.0])
+    let heads = events::read::heads(house.db().reader(SYSTEM), &[id.0])
         .await
         .unwrap();
     assert_eq!(Some(heads[&id.0]), last.terminal_seq, "nothing comes after");

@@ -97,15 +97,11 @@ impl House {
     /// A model of the provider's with a window of so many tokens.
     async fn small(&self, name: &str, window: u64) -> ModelId {
         let id = self.model(name).await;
-        llm_model::Entity::change_anywhere(SYSTEM)
-            .filter(llm_model::Column::Id.eq(id))
-            .set(llm_model::ActiveModel {
-                context_window: Set(Some(i32::try_from(window).unwrap())),
-                ..Default::default()
-            })
-            .exec(self.engine.log().db().system(SYSTEM))
-            .await
-            .unwrap();
+        let change = llm_model::ActiveModel {
+            context_window: Set(Some(i32::try_from(window).unwrap())),
+            ..Default::default()
+        };
+        self.change_model(id, change).await;
         id
     }
 
@@ -137,17 +133,17 @@ impl House {
         messages
     }
 
-    async fn calls_for(&self, sent: Sent, purpose: CallPurpose) -> Vec<model_call::Model> {
+    pub async fn calls_for(&self, sent: Sent, purpose: CallPurpose) -> Vec<model_call::Model> {
         model_call::Entity::anywhere(SYSTEM)
             .filter(model_call::Column::RunId.eq(sent.run))
             .filter(model_call::Column::Purpose.eq(purpose))
-            .all(self.engine.log().db().system(SYSTEM))
+            .all(self.db().system(SYSTEM))
             .await
             .unwrap()
     }
 
     async fn path(&self, leaf: MessageId) -> Vec<message::Model> {
-        let db = self.engine.log().db().system(SYSTEM);
+        let db = self.db().system(SYSTEM);
         message::Entity::path(db, self.scope.tenant(), leaf)
             .await
             .unwrap()
@@ -339,9 +335,8 @@ async fn what_no_summary_can_help_costs_nothing() {
     let calls = house.provider.calls_of("small").len();
     for conversation in [None, Some(conversation)] {
         let sent = house
-            .send(small, conversation, &"more than fits ".repeat(2000))
+            .ask(small, conversation, &"more than fits ".repeat(2000))
             .await;
-        house.events(sent).await;
         let run = house.run(sent.run).await;
         let error = run.error.unwrap();
         assert_eq!(
@@ -379,8 +374,7 @@ async fn a_provider_that_counts_otherwise_is_told_less_once() {
     // one that takes nothing at all is asked twice, and no more
     house.provider.script("never", too_long());
     let never = house.small("never", WINDOW).await;
-    let sent = house.send(never, Some(conversation), "and now?").await;
-    house.events(sent).await;
+    let sent = house.ask(never, Some(conversation), "and now?").await;
     let error = house.run(sent.run).await.error.unwrap();
     assert_eq!(error.kind, RunErrorKind::ContextTooLong);
     assert!(house.provider.calls_of("never").len() <= 2);
@@ -403,8 +397,7 @@ async fn a_summary_that_fails_leaves_nothing_behind() {
     let large = house.model("tokens-40-0").await;
     let (conversation, _) = house.talk(large, None, 0..14).await;
     let before = house.all_messages(conversation).await;
-    let sent = house.send(small, Some(conversation), "and now?").await;
-    house.events(sent).await;
+    let sent = house.ask(small, Some(conversation), "and now?").await;
     let run = house.run(sent.run).await;
     assert_eq!(run.error.unwrap().kind, RunErrorKind::ModelError);
     let after = house.all_messages(conversation).await;
@@ -424,8 +417,7 @@ async fn a_summary_that_fails_leaves_nothing_behind() {
             }
         }),
     );
-    let sent = house.send(small, Some(conversation), "and now?").await;
-    house.events(sent).await;
+    let sent = house.ask(small, Some(conversation), "and now?").await;
     let run = house.run(sent.run).await;
     assert_eq!(run.error.unwrap().kind, RunErrorKind::ModelError);
     assert!(house.summaries(conversation).await.is_empty());
@@ -484,8 +476,7 @@ async fn what_is_longer_than_the_window_is_summarised_piece_by_piece() {
     let large = house.model("tokens-40-0").await;
     let (conversation, _) = house.talk(large, None, 0..39).await;
     let long = format!("fact-39 {}", "one very long message, ".repeat(1200));
-    let sent = house.send(large, Some(conversation), &long).await;
-    house.events(sent).await;
+    house.ask(large, Some(conversation), &long).await;
     let small = house.small("small", WINDOW).await;
     let (_, turns) = house.talk(small, Some(conversation), 40..41).await;
     assert_eq!(compactions(&turns[0].1).len(), 1);

@@ -42,25 +42,16 @@ impl House {
                 fallback_id,
             }
         });
-        let db = self.engine.log().db().system(SYSTEM);
+        let db = self.db().system(SYSTEM);
         model_fallback::Entity::add_all(db, rows.collect())
             .await
             .unwrap();
     }
 
-    async fn change_model(&self, id: ModelId, change: llm_model::ActiveModel) {
-        llm_model::Entity::change_anywhere(SYSTEM)
-            .filter(llm_model::Column::Id.eq(id))
-            .set(change)
-            .exec(self.engine.log().db().system(SYSTEM))
-            .await
-            .unwrap();
-    }
-
-    async fn row(&self, id: ModelId) -> llm_model::Model {
+    pub async fn row(&self, id: ModelId) -> llm_model::Model {
         llm_model::Entity::anywhere(SYSTEM)
             .filter(llm_model::Column::Id.eq(id))
-            .one(self.engine.log().db().system(SYSTEM))
+            .one(self.db().system(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -71,7 +62,7 @@ impl House {
         let rows = model_call::Entity::anywhere(SYSTEM)
             .filter(model_call::Column::RunId.eq(sent.run))
             .order_by_asc(model_call::Column::Id)
-            .all(self.engine.log().db().system(SYSTEM))
+            .all(self.db().system(SYSTEM))
             .await
             .unwrap();
         rows.into_iter()
@@ -146,6 +137,7 @@ async fn before_anything_was_shown_the_next_model_just_answers() {
             "MessageCreated",
             "StepStarted",
             "RunUpdated",
+            "MessageUpdated",
             "text",
             "StepFinished",
             "MessageCompleted",
@@ -154,10 +146,7 @@ async fn before_anything_was_shown_the_next_model_just_answers() {
     );
     // Retried twice, then left.
     assert_eq!((calls(&house, "first"), calls(&house, "second")), (3, 1));
-    let (run, answer) = (
-        house.run(sent.run).await,
-        house.answer(sent.run).await.unwrap(),
-    );
+    let (run, answer) = house.run_and_answer(sent).await;
     assert_eq!(
         (run.status, run.primary_model_id, run.model_id),
         (RunStatus::Completed, Some(first), Some(second))
@@ -176,11 +165,15 @@ async fn before_anything_was_shown_the_next_model_just_answers() {
     );
     // By the prices of whoever answered: a unit each token.
     assert_eq!(run.usage.cost, Some(run.usage.output.to_string()));
-    let named = events.iter().find_map(|event| match &event.body {
-        Body::RunUpdated(facts) => facts.model,
-        _ => None,
-    });
-    assert_eq!(named, Some(second));
+    let named: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            Body::RunUpdated(facts) => facts.model,
+            Body::MessageUpdated(facts) => facts.model,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named, [second, second]);
     let row = house.row(first).await;
     assert_eq!(status(&row, None), ModelHealthStatus::Healthy);
     assert_eq!(row.health, ModelHealthStatus::Degraded);
@@ -233,7 +226,7 @@ async fn what_was_shown_is_taken_back_and_said_by_the_next() {
         ]
     );
     // The abandoned call went with its step.
-    let db = house.engine.log().db().system(SYSTEM);
+    let db = house.db().system(SYSTEM);
     let left = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(sent.run))
         .all(db)
@@ -275,10 +268,7 @@ async fn where_all_fail_the_last_one_says_why() {
     house.fall_back(models[0], &models[1..]).await;
     let sent = house.send(models[0], None, "hello").await;
     let events = house.events(sent).await;
-    let (run, answer) = (
-        house.run(sent.run).await,
-        house.answer(sent.run).await.unwrap(),
-    );
+    let (run, answer) = house.run_and_answer(sent).await;
     assert_eq!(
         run.error.map(|error| error.kind),
         Some(RunErrorKind::RateLimited)
@@ -316,8 +306,7 @@ async fn a_request_at_fault_is_put_to_nobody_else_but_who_reads_more() {
     house.fall_back(refuses, &[large]).await;
     house.fall_back(small, &[as_small, large]).await;
 
-    let sent = house.send(refuses, None, "hello").await;
-    house.events(sent).await;
+    let sent = house.ask(refuses, None, "hello").await;
     let run = house.run(sent.run).await;
     assert_eq!(
         run.error.map(|error| error.kind),
@@ -326,8 +315,7 @@ async fn a_request_at_fault_is_put_to_nobody_else_but_who_reads_more() {
     assert_eq!(calls(&house, "large"), 0);
     assert_eq!(house.booked(sent).await[0].1, "RequestRefused");
 
-    let sent = house.send(small, None, "hello").await;
-    house.events(sent).await;
+    let sent = house.ask(small, None, "hello").await;
     assert_eq!(
         house.answer(sent.run).await.unwrap().parts.text(),
         "I read it all."
@@ -351,12 +339,7 @@ async fn a_run_that_is_taken_up_again_stays_with_its_model() {
     let (first, second) = (house.model("first").await, house.model("second").await);
     house.fall_back(first, &[second]).await;
     let sent = house.send(first, None, "hello").await;
-    house
-        .events_until(sent, |event, _| match &event.body {
-            Body::TextDelta(delta) => delta.text().contains("Anew"),
-            _ => false,
-        })
-        .await;
+    house.until_said(sent, "Anew, ").await;
     house.lapse(sent.run).await;
     house
         .provider
@@ -384,11 +367,7 @@ async fn a_model_that_fails_too_often_is_left_alone_until_one_call_is_answered()
     house.provider.script("bad", refused());
     house.provider.script("good", Turn::text("Fine."));
     let (bad, good) = (house.model("bad").await, house.model("good").await);
-    let ask = async |text: &str| {
-        let sent = house.send(bad, None, text).await;
-        house.events(sent).await;
-        sent
-    };
+    let ask = async |text: &str| house.ask(bad, None, text).await;
     for _ in 0..9 {
         ask("hello").await;
     }
@@ -404,10 +383,7 @@ async fn a_model_that_fails_too_often_is_left_alone_until_one_call_is_answered()
     // Not called any more: without a fallback the run fails at once, with one it is taken at once.
     let run = house.run(ask("hello").await.run).await;
     let error = run.error.unwrap();
-    assert_eq!(
-        (error.kind, error.retryable),
-        (RunErrorKind::ModelError, true)
-    );
+    assert_eq!((error.kind, error.retryable), (RunErrorKind::NoModel, true));
     assert!(error.message.contains("not called"), "{}", error.message);
     house.fall_back(bad, &[good]).await;
     let sent = ask("hello").await;
@@ -456,8 +432,7 @@ async fn only_a_models_own_failures_open_its_breaker() {
     house.provider.script("refuses", Turn::refuse(422, &[]));
     let refuses = house.model("refuses").await;
     for _ in 0..11 {
-        let sent = house.send(refuses, None, "hello").await;
-        house.events(sent).await;
+        house.ask(refuses, None, "hello").await;
     }
     assert!(!house.is_open(refuses).await);
     // Half of ten, but no less.
@@ -469,12 +444,10 @@ async fn only_a_models_own_failures_open_its_breaker() {
         if failing {
             house.provider.script("moody", refused());
         }
-        let sent = house.send(moody, None, "hello").await;
-        house.events(sent).await;
+        house.ask(moody, None, "hello").await;
         assert!(!house.is_open(moody).await);
     }
-    let sent = house.send(moody, None, "hello").await;
-    house.events(sent).await;
+    house.ask(moody, None, "hello").await;
     assert!(house.is_open(moody).await);
 }
 
@@ -484,7 +457,7 @@ async fn processes_share_a_breaker() {
     let Some(neighbour) = house.neighbour().await else {
         return;
     };
-    assert_eq!(house.engine.log().db().backend(), Backend::Postgres);
+    assert_eq!(house.db().backend(), Backend::Postgres);
     house.provider.script("bad", refused());
     let bad = house.model("bad").await;
     for number in 0..10 {
@@ -560,21 +533,15 @@ async fn a_failure_that_could_not_be_stored_is_booked_once() {
         .script("breaks", vec![breaks, Turn::text("Whole.")]);
     let model = house.model("breaks").await;
     let sent = house.send(model, None, "hello").await;
-    house
-        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(sent).await;
     // Nobody can end the run while it is so.
     let answer = house.run(sent.run).await.output_message_id;
     let to = async |id| {
-        run::Entity::change_anywhere(SYSTEM)
-            .filter(run::Column::Id.eq(sent.run))
-            .set(run::ActiveModel {
-                output_message_id: Set(id),
-                ..Default::default()
-            })
-            .exec(house.engine.log().db().system(SYSTEM))
-            .await
-            .unwrap();
+        let change = run::ActiveModel {
+            output_message_id: Set(id),
+            ..Default::default()
+        };
+        house.change_run(sent.run, change).await;
     };
     to(entities::MessageId(house.engine.clock().uuid())).await;
     house.provider.open_gate("on");

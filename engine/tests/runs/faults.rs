@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use engine::event::Body;
 use entities::{
     Backend, MessageStatus, RunErrorKind, RunStatus, message, model_call, query::*, run, stream,
 };
@@ -10,24 +9,11 @@ use entities::{
 use support::provider::{Step, Turn};
 use tokio::time::sleep;
 
-use crate::house::{House, SYSTEM};
-
-fn gated(gate: &str) -> Turn {
-    Turn::of([
-        Step::Text("half ".into()),
-        Step::WaitFor(gate.into()),
-        Step::Text("whole".into()),
-        Step::Finish("stop".into()),
-    ])
-}
-
-fn is_text(event: &engine::event::Event) -> bool {
-    matches!(event.body, Body::TextDelta(_))
-}
+use crate::house::{House, SYSTEM, gated};
 
 /// Says something to the server itself.
 async fn psql(house: &House, sql: String) {
-    let options = house.engine.log().db().postgres_options(SYSTEM).unwrap();
+    let options = house.db().postgres_options(SYSTEM).unwrap();
     let url = format!(
         "postgres://{}@{}:{}/{}",
         options.get_username(),
@@ -59,10 +45,9 @@ async fn what_a_living_process_lost_is_taken_up_again() {
         .script("stalls", Turn::of([Step::Text("x".into()), Step::Stall]));
     let (stalls, quick) = (house.model("stalls").await, house.model("tokens-2-0").await);
     let carried = house.send(stalls, None, "go").await;
-    house.events_until(carried, |event, _| is_text(event)).await;
-    let lost = house.send(quick, None, "go").await;
-    house.events(lost).await;
-    let db = house.engine.log().db().system(SYSTEM);
+    house.until_text(carried).await;
+    let lost = house.ask(quick, None, "go").await;
+    let db = house.db().system(SYSTEM);
     let row = run::ActiveModel {
         status: Set(RunStatus::Running),
         owner: Set(house.run(carried.run).await.owner),
@@ -82,23 +67,15 @@ async fn what_a_living_process_lost_is_taken_up_again() {
         .exec(db)
         .await
         .unwrap();
-    run::Entity::change_anywhere(SYSTEM)
-        .filter(run::Column::Id.eq(lost.run))
-        .set(row)
-        .exec(db)
-        .await
-        .unwrap();
-    support::wait::until(Duration::from_secs(25), "its lease lapses", async || {
-        house.run(lost.run).await.status.is_terminal().then_some(())
-    })
-    .await;
+    house.change_run(lost.run, row).await;
+    house.until_over(lost, Duration::from_secs(25)).await;
 }
 
 /// The same, with nothing but the database's doing: a command holds the stream for longer than the worker waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_fails_is_made_up_for() {
     let house = House::new().await;
-    if house.engine.log().db().backend() == Backend::Sqlite {
+    if house.db().backend() == Backend::Sqlite {
         return; // one writer, which nobody else holds
     }
     house
@@ -114,10 +91,10 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
     );
     let (stalls, model) = (house.model("stalls").await, house.model("gated").await);
     let carried = house.send(stalls, None, "go").await;
-    house.events_until(carried, |event, _| is_text(event)).await;
+    house.until_text(carried).await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| is_text(event)).await;
-    let tx = house.engine.log().db().begin().await.unwrap();
+    house.until_text(sent).await;
+    let tx = house.db().begin().await.unwrap();
     let began = Instant::now();
     let mut opened = false;
     while began.elapsed() < Duration::from_secs(7) {
@@ -137,10 +114,7 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
         sleep(Duration::from_millis(500)).await;
     }
     tx.rollback().await.unwrap();
-    support::wait::until(Duration::from_secs(30), "the run ends", async || {
-        house.run(sent.run).await.status.is_terminal().then_some(())
-    })
-    .await;
+    house.until_over(sent, Duration::from_secs(30)).await;
 }
 
 /// A queued run whose row can't be read keeps no other from starting.
@@ -160,8 +134,8 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
         .await;
     let second = house.send(slower, None, "two").await;
     let good = house.send(quick, Some(second.conversation), "next").await;
-    house.events_until(second, |event, _| is_text(event)).await;
-    let db = house.engine.log().db().system(SYSTEM);
+    house.until_text(second).await;
+    let db = house.db().system(SYSTEM);
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(bad.run))
         .col_expr(run::Column::Usage, Expr::cust("'\"of a later version\"'"))
@@ -171,17 +145,14 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
     house.provider.open_gate("one");
     house.events(first).await;
     house.provider.open_gate("two");
-    support::wait::until(Duration::from_secs(20), "the other starts", async || {
-        house.run(good.run).await.status.is_terminal().then_some(())
-    })
-    .await;
+    house.until_over(good, Duration::from_secs(20)).await;
 }
 
 /// What the model said can't be stored: the run fails, now, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn text_that_cannot_be_stored_fails_its_run() {
     let house = House::new().await;
-    if house.engine.log().db().backend() == Backend::Sqlite {
+    if house.db().backend() == Backend::Sqlite {
         return; // takes anything
     }
     house.provider.script(
@@ -195,15 +166,13 @@ async fn text_that_cannot_be_stored_fails_its_run() {
     );
     let model = house.model("gated").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| is_text(event)).await;
+    house.until_text(sent).await;
     let stream = sent.conversation.0;
     psql(&house, format!("alter table events add constraint poison check (stream_id <> '{stream}' or n = 0) not valid")).await;
     house.provider.open_gate("go");
-    let ended = support::wait::until(Duration::from_secs(8), "the run fails", async || {
-        Some(house.run(sent.run).await).filter(|run| run.status.is_terminal())
-    });
+    let run = house.until_over(sent, Duration::from_secs(8)).await;
     assert_eq!(
-        ended.await.error.map(|error| error.kind),
+        run.error.map(|error| error.kind),
         Some(RunErrorKind::Internal)
     );
 }
@@ -224,13 +193,13 @@ async fn a_step_that_was_broken_off_is_booked() {
     );
     let model = house.model("dies").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| is_text(event)).await;
+    house.until_text(sent).await;
     house.lapse(sent.run).await;
     house.events(sent).await;
     let calls = model_call::Entity::anywhere(SYSTEM)
         .filter(model_call::Column::RunId.eq(sent.run))
         .order_by_asc(model_call::Column::StartedAt)
-        .all(house.engine.log().db().system(SYSTEM))
+        .all(house.db().system(SYSTEM))
         .await
         .unwrap();
     let booked: Vec<_> = calls
@@ -244,7 +213,7 @@ async fn a_step_that_was_broken_off_is_booked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_answer_is_cancelled_in_time() {
     let house = House::new().await;
-    if house.engine.log().db().backend() == Backend::Sqlite {
+    if house.db().backend() == Backend::Sqlite {
         return; // folded
     }
     house
@@ -252,7 +221,7 @@ async fn a_long_answer_is_cancelled_in_time() {
         .script("stalls", Turn::of([Step::Text("abcd".into()), Step::Stall]));
     let model = house.model("stalls").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| is_text(event)).await;
+    house.until_text(sent).await;
     let (stream, answer) = (
         sent.conversation.0,
         house
@@ -275,11 +244,7 @@ async fn a_long_answer_is_cancelled_in_time() {
     )
     .await;
     let asked = Instant::now();
-    house
-        .engine
-        .cancel_run(&house.scope, sent.run)
-        .await
-        .unwrap();
+    house.cancel(sent).await;
     let took = asked.elapsed();
     assert_eq!(
         house.answer(sent.run).await.unwrap().parts.text().len(),

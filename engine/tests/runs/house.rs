@@ -24,7 +24,7 @@ use events::{Log, LogOptions};
 use providers::Providers;
 use support::{
     database::{Chosen, Database},
-    provider::Provider,
+    provider::{Provider, Step, Turn},
 };
 
 pub const SYSTEM: SystemScope = SystemScope::of("tests");
@@ -81,6 +81,16 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
     let outbound = Outbound::new(allow).unwrap();
     let providers = Providers::new(outbound.clone(), clock);
     Engine::new(log, keyring, providers, outbound, authority, options)
+}
+
+/// Says half of its answer, then waits for the gate.
+pub fn gated(gate: &str) -> Turn {
+    Turn::of([
+        Step::Text("half ".into()),
+        Step::WaitFor(gate.into()),
+        Step::Text("whole".into()),
+        Step::Finish("stop".into()),
+    ])
 }
 
 impl House {
@@ -162,6 +172,10 @@ impl House {
         Some(engine)
     }
 
+    pub fn db(&self) -> &Db {
+        self.engine.log().db()
+    }
+
     async fn add_agent(&self, max_steps: i32) {
         let (now, clock) = (self.engine.clock().now(), self.engine.clock());
         let spec = AgentSpec {
@@ -202,7 +216,7 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        let db = self.engine.log().db().system(SYSTEM);
+        let db = self.db().system(SYSTEM);
         agent::Entity::add(db, row).await.unwrap();
         agent_version::Entity::add(db, version).await.unwrap();
     }
@@ -247,10 +261,19 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        llm_model::Entity::add(self.engine.log().db().system(SYSTEM), row)
+        llm_model::Entity::add(self.db().system(SYSTEM), row)
             .await
             .unwrap();
         id
+    }
+
+    pub async fn change_model(&self, id: ModelId, change: llm_model::ActiveModel) {
+        llm_model::Entity::change_anywhere(SYSTEM)
+            .filter(llm_model::Column::Id.eq(id))
+            .set(change)
+            .exec(self.db().system(SYSTEM))
+            .await
+            .unwrap();
     }
 
     pub fn message(
@@ -281,6 +304,22 @@ impl House {
             .send_message(&self.scope, self.message(model, conversation, text))
             .await
             .unwrap()
+    }
+
+    /// Says something, and waits for the end of its run.
+    pub async fn ask(
+        &self,
+        model: ModelId,
+        conversation: Option<ConversationId>,
+        text: &str,
+    ) -> Sent {
+        let sent = self.send(model, conversation, text).await;
+        self.events(sent).await;
+        sent
+    }
+
+    pub async fn cancel(&self, sent: Sent) {
+        self.engine.cancel_run(&self.scope, sent.run).await.unwrap();
     }
 
     /// All events of a conversation after a number, up to the end of `run`.
@@ -314,10 +353,32 @@ impl House {
         seen
     }
 
+    /// Until a model has begun to say something.
+    pub async fn until_text(&self, sent: Sent) {
+        self.until_said(sent, "").await;
+    }
+
+    /// Until a piece of text has come that ends so.
+    pub async fn until_said(&self, sent: Sent, end: &str) {
+        self.events_until(sent, |event, _| match &event.body {
+            Body::TextDelta(delta) => delta.text().ends_with(end),
+            _ => false,
+        })
+        .await;
+    }
+
+    /// Until the run is over, as its row says.
+    pub async fn until_over(&self, sent: Sent, deadline: Duration) -> run::Model {
+        support::wait::until(deadline, "the end of a run", async || {
+            Some(self.run(sent.run).await).filter(|run| run.status.is_terminal())
+        })
+        .await
+    }
+
     pub async fn run(&self, id: RunId) -> run::Model {
         run::Entity::anywhere(SYSTEM)
             .filter(run::Column::Id.eq(id))
-            .one(self.engine.log().db().system(SYSTEM))
+            .one(self.db().system(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -330,11 +391,14 @@ impl House {
             lease_until: Set(Some(chrono::DateTime::UNIX_EPOCH)),
             ..Default::default()
         };
-        let db = self.engine.log().db().system(SYSTEM);
+        self.change_run(id, dead).await;
+    }
+
+    pub async fn change_run(&self, id: RunId, change: run::ActiveModel) {
         run::Entity::change_anywhere(SYSTEM)
             .filter(run::Column::Id.eq(id))
-            .set(dead)
-            .exec(db)
+            .set(change)
+            .exec(self.db().system(SYSTEM))
             .await
             .unwrap();
     }
@@ -343,16 +407,21 @@ impl House {
         let id = self.run(run).await.output_message_id;
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::Id.eq(id))
-            .one(self.engine.log().db().system(SYSTEM))
+            .one(self.db().system(SYSTEM))
             .await
             .unwrap()
+    }
+
+    pub async fn run_and_answer(&self, sent: Sent) -> (run::Model, message::Model) {
+        let run = self.run(sent.run).await;
+        (run, self.answer(sent.run).await.unwrap())
     }
 
     pub async fn all_messages(&self, conversation: ConversationId) -> Vec<message::Model> {
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::ConversationId.eq(conversation))
             .order_by_asc(message::Column::Seq)
-            .all(self.engine.log().db().system(SYSTEM))
+            .all(self.db().system(SYSTEM))
             .await
             .unwrap()
     }

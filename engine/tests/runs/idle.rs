@@ -12,7 +12,7 @@ use crate::house::{House, PATIENCE, SYSTEM};
 impl House {
     async fn until_found(&self, what: &str) {
         support::wait::until(PATIENCE, what, async || {
-            let reader = self.engine.log().db().reader(SYSTEM);
+            let reader = self.db().reader(SYSTEM);
             (!search::is_behind(SYSTEM, reader).await.unwrap()).then_some(())
         })
         .await;
@@ -20,7 +20,7 @@ impl House {
 
     async fn until_rolled_up(&self) {
         support::wait::until(PATIENCE, "the bookings are rolled up", async || {
-            let reader = self.engine.log().db().reader(SYSTEM);
+            let reader = self.db().reader(SYSTEM);
             (!booking::Entity::is_any(SYSTEM, reader).await.unwrap()).then_some(())
         })
         .await;
@@ -31,8 +31,7 @@ impl House {
 async fn what_is_said_is_found_and_booked_a_moment_later() {
     let house = House::new().await;
     let model = house.model("tokens-5-0").await;
-    let sent = house.send(model, None, "a shuttle").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "a shuttle").await;
     house.until_found("the messages are in the index").await;
     house.until_rolled_up().await;
     let input = UpdateConversation {
@@ -64,8 +63,7 @@ async fn a_text_of_very_many_words_is_found_like_any_other() {
         .collect();
     house.provider.script("wordy", Turn::text(&long));
     let model = house.model("wordy").await;
-    let sent = house.send(model, None, &endless).await;
-    house.events(sent).await;
+    house.ask(model, None, &endless).await;
     house.until_found("even that is in the index").await;
 }
 
@@ -74,8 +72,7 @@ async fn a_text_of_very_many_words_is_found_like_any_other() {
 async fn no_sum_is_too_large_to_be_rolled_up() {
     let house = House::new().await;
     let model = house.model("tokens-2-0").await;
-    let sent = house.send(model, None, "go").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "go").await;
     house.until_rolled_up().await;
     let one = booking::Model {
         id: 0,
@@ -94,16 +91,13 @@ async fn no_sum_is_too_large_to_be_rolled_up() {
         at: house.engine.clock().now(),
     };
     for _ in 0..6 {
-        booking::Entity::record(
-            house.engine.log().db().system(SYSTEM),
-            vec![one.clone(); 500],
-        )
-        .await
-        .unwrap();
+        booking::Entity::record(house.db().system(SYSTEM), vec![one.clone(); 500])
+            .await
+            .unwrap();
         house.engine.roll_up().await.unwrap();
     }
     let subject = sent.conversation.0;
-    let db = house.engine.log().db().reader(SYSTEM);
+    let db = house.db().reader(SYSTEM);
     let used = summed(&house.scope, db, &[subject], None, None)
         .await
         .unwrap();

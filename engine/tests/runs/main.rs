@@ -11,8 +11,11 @@ mod busy;
 mod context;
 mod failover;
 mod faults;
+mod forget;
 mod house;
 mod idle;
+mod limits;
+mod models;
 mod titles;
 mod turns;
 
@@ -23,7 +26,7 @@ use entities::{
     CommandError, MessageStatus, Part, Refusal, RunErrorKind, RunStatus, ToolCallStatus, query::*,
     tool_call,
 };
-use house::{House, PATIENCE, SYSTEM, names, parts};
+use house::{House, PATIENCE, SYSTEM, gated, names, parts};
 use serde_json::json;
 use support::provider::{Step, Turn, expected_text};
 
@@ -48,10 +51,7 @@ async fn a_message_is_answered_in_order() {
         ]
     );
     assert!(events.windows(2).all(|pair| pair[0].seq < pair[1].seq));
-    let (run, answer) = (
-        house.run(sent.run).await,
-        house.answer(sent.run).await.unwrap(),
-    );
+    let (run, answer) = house.run_and_answer(sent).await;
     assert_eq!(answer.parts.text(), expected_text("hello", 40));
     assert_eq!(parts(&events, answer.id), answer.parts);
     assert_eq!(
@@ -69,10 +69,7 @@ async fn a_message_is_answered_in_order() {
         run.usage
     );
     // the second turn sees the first
-    let second = house
-        .send(model, Some(sent.conversation), "and again")
-        .await;
-    house.events(second).await;
+    house.ask(model, Some(sent.conversation), "and again").await;
     let calls = house.provider.calls_of("tokens-40-1");
     let told: Vec<_> = calls[1].body["messages"]
         .as_array()
@@ -168,7 +165,7 @@ async fn reasoning_and_tool_calls_are_parts_and_steps() {
     let calls = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(sent.run))
         .order_by_asc(tool_call::Column::Position)
-        .all(house.engine.log().db().system(SYSTEM))
+        .all(house.db().system(SYSTEM))
         .await
         .unwrap();
     let said: Vec<_> = calls
@@ -212,8 +209,7 @@ async fn a_model_that_never_concludes_is_stopped() {
         .provider
         .script("loops", Turn::tool_call("x", "again", &json!({})));
     let model = house.model("loops").await;
-    let sent = house.send(model, None, "go").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "go").await;
     let run = house.run(sent.run).await;
     assert_eq!(
         (run.status, run.error.unwrap().kind),
@@ -239,18 +235,11 @@ async fn a_silent_model_is_cancelled_at_once_and_what_it_said_is_kept() {
     );
     let model = house.model("silent").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text().ends_with("answer"))).await;
+    house.until_said(sent, "answer").await;
     let asked = Instant::now();
-    house
-        .engine
-        .cancel_run(&house.scope, sent.run)
-        .await
-        .unwrap();
+    house.cancel(sent).await;
     assert!(asked.elapsed() < Duration::from_secs(1));
-    let (run, answer) = (
-        house.run(sent.run).await,
-        house.answer(sent.run).await.unwrap(),
-    );
+    let (run, answer) = house.run_and_answer(sent).await;
     assert_eq!(
         (run.status, answer.status, answer.parts.text().as_str()),
         (
@@ -272,11 +261,7 @@ async fn a_silent_model_is_cancelled_at_once_and_what_it_said_is_kept() {
         })
         .await;
     // and once more is no error
-    house
-        .engine
-        .cancel_run(&house.scope, sent.run)
-        .await
-        .unwrap();
+    house.cancel(sent).await;
     assert_eq!(house.events(sent).await.len(), events.len());
 }
 
@@ -289,11 +274,7 @@ async fn cancelling_against_completing_ends_each_run_once_and_last() {
         let sent = house.send(model, None, "race").await;
         // Spread over the time that such a run takes.
         tokio::time::sleep(Duration::from_micros(round * 25)).await;
-        house
-            .engine
-            .cancel_run(&house.scope, sent.run)
-            .await
-            .unwrap();
+        house.cancel(sent).await;
         let events = house.events(sent).await;
         let ends: Vec<_> = events
             .iter()
@@ -304,12 +285,9 @@ async fn cancelling_against_completing_ends_each_run_once_and_last() {
         assert!(run.status.is_terminal());
         completed += i32::from(run.status == RunStatus::Completed);
         assert_eq!(run.terminal_seq, Some(ends[0].seq), "round {round}");
-        let heads = events::read::heads(
-            house.engine.log().db().reader(SYSTEM),
-            &[sent.conversation.0],
-        )
-        .await
-        .unwrap();
+        let heads = events::read::heads(house.db().reader(SYSTEM), &[sent.conversation.0])
+            .await
+            .unwrap();
         assert_eq!(
             heads[&sent.conversation.0], ends[0].seq,
             "nothing comes after the end, round {round}"
@@ -327,19 +305,10 @@ async fn cancelling_against_completing_ends_each_run_once_and_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_wait_their_turn_or_are_refused() {
     let house = House::new().await;
-    house.provider.script(
-        "gated",
-        Turn::of([
-            Step::Text("first".into()),
-            Step::WaitFor("go".into()),
-            Step::Finish("stop".into()),
-        ]),
-    );
+    house.provider.script("gated", gated("go"));
     let (gated, quick) = (house.model("gated").await, house.model("tokens-2-0").await);
     let first = house.send(gated, None, "one").await;
-    house
-        .events_until(first, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(first).await;
     let conversation = Some(first.conversation);
     let second = house.send(quick, conversation, "two").await;
     let third = house.send(quick, conversation, "three").await;
@@ -355,11 +324,7 @@ async fn messages_wait_their_turn_or_are_refused() {
         "{refused:?}"
     );
     // taking the second out of the queue takes its answer's place out of the tree
-    house
-        .engine
-        .cancel_run(&house.scope, second.run)
-        .await
-        .unwrap();
+    house.cancel(second).await;
     let withdrawn = house.answer(second.run).await.unwrap();
     assert!(withdrawn.is_hidden && withdrawn.removed_at.is_some());
     let messages = house.all_messages(first.conversation).await;
@@ -393,7 +358,7 @@ async fn a_lost_worker_costs_one_step_and_no_token() {
     house.provider.script("dies", vec![asks, dies, tells]);
     let model = house.model("dies").await;
     let sent = house.send(model, None, "go").await;
-    house.events_until(sent, |event, _| matches!(&event.body, Body::TextDelta(delta) if delta.text().ends_with("is "))).await;
+    house.until_said(sent, "is ").await;
     // as after a worker that died: its lease lapses. It is still there, and must not write a word more.
     house.lapse(sent.run).await;
     let events = house.events(sent).await;
@@ -419,10 +384,7 @@ async fn a_lost_worker_costs_one_step_and_no_token() {
             "RunCompleted"
         ],
     );
-    let (run, answer) = (
-        house.run(sent.run).await,
-        house.answer(sent.run).await.unwrap(),
-    );
+    let (run, answer) = house.run_and_answer(sent).await;
     assert_eq!((run.losses, run.status), (1, RunStatus::Completed));
     assert_eq!(answer.parts.text(), "This is whole.");
     assert_eq!(parts(&events, answer.id), answer.parts);
@@ -488,15 +450,11 @@ async fn whoever_lost_the_right_gets_no_further_step() {
             is_active: Set(false),
             ..Default::default()
         })
-        .exec(house.engine.log().db().system(SYSTEM))
+        .exec(house.db().system(SYSTEM))
         .await
         .unwrap();
     house.provider.open_gate("go");
-    support::wait::until(PATIENCE, "the run ends", async || {
-        house.run(sent.run).await.status.is_terminal().then_some(())
-    })
-    .await;
-    let run = house.run(sent.run).await;
+    let run = house.until_over(sent, PATIENCE).await;
     assert_eq!(
         run.error.map(|error| error.kind),
         Some(RunErrorKind::Forbidden)
@@ -509,9 +467,7 @@ async fn an_answer_under_way_comes_to_its_end_in_a_shutdown() {
     let house = House::new().await;
     let model = house.model("tokens-30-20").await;
     let sent = house.send(model, None, "carry on").await;
-    house
-        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(sent).await;
     let closing = tokio::spawn({
         let engine = house.engine.clone();
         async move { engine.close().await }
@@ -533,15 +489,9 @@ async fn nothing_goes_on_after_a_shutdown_in_order_whatever_runs_there_were() {
     let house = House::new().await;
     let model = house.model("tokens-300-10").await;
     let sent = house.send(model, None, "stop it").await;
-    house
-        .events_until(sent, |event, _| matches!(event.body, Body::TextDelta(_)))
-        .await;
+    house.until_text(sent).await;
     // told to stop while it is still carried
-    house
-        .engine
-        .cancel_run(&house.scope, sent.run)
-        .await
-        .unwrap();
+    house.cancel(sent).await;
     house.events(sent).await;
     house.engine.close().await;
     let log = house.engine.log();

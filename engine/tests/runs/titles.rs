@@ -14,12 +14,7 @@ async fn house() -> House {
 
 impl House {
     async fn title_calls(&self, sent: Sent) -> Vec<model_call::Model> {
-        model_call::Entity::anywhere(SYSTEM)
-            .filter(model_call::Column::RunId.eq(sent.run))
-            .filter(model_call::Column::Purpose.eq(CallPurpose::Title))
-            .all(self.engine.log().db().system(SYSTEM))
-            .await
-            .unwrap()
+        self.calls_for(sent, CallPurpose::Title).await
     }
 
     async fn until_title(
@@ -54,7 +49,7 @@ impl House {
                 title_due_at: Set(Some(now)),
                 ..Default::default()
             })
-            .exec(self.engine.log().db().system(SYSTEM))
+            .exec(self.db().system(SYSTEM))
             .await
             .unwrap();
         // an end of any run makes the process look
@@ -101,10 +96,7 @@ async fn the_first_answer_is_followed_by_a_title() {
     assert!(told.contains("How do I set up a loom?") && told.contains("Assistant: "));
     assert_eq!(house.all_messages(sent.conversation).await.len(), 2);
     // once
-    let second = house
-        .send(model, Some(sent.conversation), "And then?")
-        .await;
-    house.events(second).await;
+    house.ask(model, Some(sent.conversation), "And then?").await;
     assert_eq!(
         house.conversation(sent.conversation).await.title_due_at,
         None
@@ -121,8 +113,7 @@ async fn what_a_person_named_keeps_its_name() {
         Step::Text("title".into()),
     ]));
     let model = house.model("tokens-5-0").await;
-    let sent = house.send(model, None, "hello").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "hello").await;
     support::wait::until(PATIENCE, "a title is asked for", async || {
         (house.provider.titles().len() == 1).then_some(())
     })
@@ -141,8 +132,7 @@ async fn what_a_person_named_keeps_its_name() {
         house.conversation(sent.conversation).await.title_due_at,
         None
     );
-    let second = house.send(model, Some(sent.conversation), "again").await;
-    house.events(second).await;
+    let second = house.ask(model, Some(sent.conversation), "again").await;
     let row = house
         .until_title(sent.conversation, "it is named", |row| row.title.is_some())
         .await;
@@ -159,8 +149,7 @@ async fn a_model_that_writes_none_is_left_alone_after_three_times() {
         Turn::text(""),
     ]);
     let model = house.model("tokens-5-0").await;
-    let sent = house.send(model, None, "hello").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "hello").await;
     for failures in 1..=3 {
         let row = house
             .until_title(sent.conversation, "it failed", |row| {
@@ -174,8 +163,7 @@ async fn a_model_that_writes_none_is_left_alone_after_three_times() {
         }
     }
     // another answer does not make it due again
-    let second = house.send(model, Some(sent.conversation), "again").await;
-    house.events(second).await;
+    house.ask(model, Some(sent.conversation), "again").await;
     let row = house.conversation(sent.conversation).await;
     assert_eq!((row.title, row.title_due_at), (None, None));
     assert_eq!(house.title_calls(sent).await.len(), 3);
@@ -185,20 +173,15 @@ async fn a_model_that_writes_none_is_left_alone_after_three_times() {
 async fn the_built_in_model_names_by_what_was_asked() {
     let house = house().await;
     let model = house.model("extractive").await;
-    llm_model::Entity::change_anywhere(SYSTEM)
-        .filter(llm_model::Column::Id.eq(model))
-        .set(llm_model::ActiveModel {
-            provider: Set(ModelProvider::Builtin),
-            base_url: Set(None),
-            ..Default::default()
-        })
-        .exec(house.engine.log().db().system(SYSTEM))
-        .await
-        .unwrap();
+    let change = llm_model::ActiveModel {
+        provider: Set(ModelProvider::Builtin),
+        base_url: Set(None),
+        ..Default::default()
+    };
+    house.change_model(model, change).await;
     let sent = house
-        .send(model, None, "What does a loom hold? I want to know.")
+        .ask(model, None, "What does a loom hold? I want to know.")
         .await;
-    house.events(sent).await;
     let row = house
         .until_title(sent.conversation, "it is named", |row| row.title.is_some())
         .await;
@@ -233,14 +216,12 @@ async fn an_answer_that_comes_while_a_title_is_written_asks_for_no_other() {
         Step::Text("One title".into()),
     ]));
     let model = house.model("tokens-5-0").await;
-    let sent = house.send(model, None, "hello").await;
-    house.events(sent).await;
+    let sent = house.ask(model, None, "hello").await;
     support::wait::until(PATIENCE, "a title is asked for", async || {
         (house.provider.titles().len() == 1).then_some(())
     })
     .await;
-    let second = house.send(model, Some(sent.conversation), "again").await;
-    house.events(second).await;
+    house.ask(model, Some(sent.conversation), "again").await;
     let row = house.conversation(sent.conversation).await;
     assert!(
         row.title_due_at

@@ -27,15 +27,11 @@ impl House {
         };
         self.provider.script("limited", Script::answer(gated));
         let id = self.model("limited").await;
-        llm_model::Entity::change_anywhere(SYSTEM)
-            .filter(llm_model::Column::Id.eq(id))
-            .set(llm_model::ActiveModel {
-                max_concurrency: Set(Some(most)),
-                ..Default::default()
-            })
-            .exec(self.engine.log().db().system(SYSTEM))
-            .await
-            .unwrap();
+        let change = llm_model::ActiveModel {
+            max_concurrency: Set(Some(most)),
+            ..Default::default()
+        };
+        self.change_model(id, change).await;
         id
     }
 
@@ -70,7 +66,7 @@ impl House {
         let permissions = Permissions::of(Role::Member);
         let (tenant, principal) = (self.scope.tenant(), self.scope.principal());
         let scope = Scope::new(tenant, row.id, Role::Member, permissions, principal);
-        let db = self.engine.log().db().system(SYSTEM);
+        let db = self.db().system(SYSTEM);
         user::Entity::add(db, row).await.unwrap();
         membership::Entity::add(db, member).await.unwrap();
         scope
@@ -85,7 +81,7 @@ impl House {
 
     async fn turns(&self) -> Vec<model_turn::Model> {
         model_turn::Entity::anywhere(SYSTEM)
-            .all(self.engine.log().db().system(SYSTEM))
+            .all(self.db().system(SYSTEM))
             .await
             .unwrap()
     }
@@ -104,12 +100,8 @@ impl House {
             .await
     }
 
-    async fn until_over(&self, sent: Sent) -> RunStatus {
-        support::wait::until(PATIENCE, "the end of a run", async || {
-            let status = self.run(sent.run).await.status;
-            status.is_terminal().then_some(status)
-        })
-        .await
+    async fn outcome(&self, sent: Sent) -> RunStatus {
+        self.until_over(sent, PATIENCE).await.status
     }
 }
 
@@ -184,7 +176,7 @@ async fn who_waits_alone_is_served_before_who_waits_with_many() {
         house.provider.open_gate(&format!("a{number}"));
     }
     for sent in all {
-        assert_eq!(house.until_over(sent).await, RunStatus::Completed);
+        assert_eq!(house.outcome(sent).await, RunStatus::Completed);
     }
     let calls = house.provider.calls();
     assert_eq!((calls.len(), most_at_once(&calls)), (21, 2));
@@ -205,11 +197,7 @@ async fn a_run_that_waits_can_be_cancelled_and_its_wait_is_no_latency() {
         .until_turns("two wait", |turns| turns.len() == 3)
         .await;
     let began = Instant::now();
-    house
-        .engine
-        .cancel_run(&house.scope, second.run)
-        .await
-        .unwrap();
+    house.cancel(second).await;
     house
         .until_turns("it leaves the queue", |turns| turns.len() == 2)
         .await;
@@ -218,10 +206,10 @@ async fn a_run_that_waits_can_be_cancelled_and_its_wait_is_no_latency() {
     assert_eq!(house.provider.calls().len(), 1);
     house.provider.open_gate("first");
     let opened = house.engine.clock().now();
-    assert_eq!(house.until_over(first).await, RunStatus::Completed);
+    assert_eq!(house.outcome(first).await, RunStatus::Completed);
     house.until_calls(2).await;
     house.provider.open_gate("third");
-    assert_eq!(house.until_over(third).await, RunStatus::Completed);
+    assert_eq!(house.outcome(third).await, RunStatus::Completed);
     let calls = house.provider.calls();
     assert_eq!(
         calls.iter().map(question).collect::<Vec<_>>(),
@@ -229,7 +217,7 @@ async fn a_run_that_waits_can_be_cancelled_and_its_wait_is_no_latency() {
     );
     let booked = model_call::Entity::anywhere(SYSTEM)
         .filter(model_call::Column::RunId.eq(third.run))
-        .one(house.engine.log().db().system(SYSTEM))
+        .one(house.db().system(SYSTEM))
         .await
         .unwrap()
         .unwrap();
@@ -255,7 +243,7 @@ async fn a_turn_of_a_dead_process_lapses() {
         asked_at: now,
         lease_until: now + Duration::from_secs(60),
     };
-    let db = house.engine.log().db().system(SYSTEM);
+    let db = house.db().system(SYSTEM);
     model_turn::Entity::add(db, row).await.unwrap();
     house.provider.open_gate("hello");
     let sent = house.send(model, None, "hello").await;
@@ -273,7 +261,7 @@ async fn a_turn_of_a_dead_process_lapses() {
         .exec(db)
         .await
         .unwrap();
-    assert_eq!(house.until_over(sent).await, RunStatus::Completed);
+    assert_eq!(house.outcome(sent).await, RunStatus::Completed);
 }
 
 /// A row that lapsed while its process lived (its database was away) is asked for again.
@@ -289,7 +277,7 @@ async fn a_place_in_the_queue_that_was_lost_is_taken_anew() {
         .await;
     model_turn::Entity::delete_anywhere(SYSTEM)
         .filter(model_turn::Column::HeldAt.is_null())
-        .exec(house.engine.log().db().system(SYSTEM))
+        .exec(house.db().system(SYSTEM))
         .await
         .unwrap();
     house
@@ -297,8 +285,8 @@ async fn a_place_in_the_queue_that_was_lost_is_taken_anew() {
         .await;
     house.provider.open_gate("second");
     house.provider.open_gate("first");
-    assert_eq!(house.until_over(first).await, RunStatus::Completed);
-    assert_eq!(house.until_over(second).await, RunStatus::Completed);
+    assert_eq!(house.outcome(first).await, RunStatus::Completed);
+    assert_eq!(house.outcome(second).await, RunStatus::Completed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +323,7 @@ async fn processes_share_the_turns() {
         house.provider.open_gate(&format!("q{number}"));
     }
     for sent in all {
-        assert_eq!(house.until_over(sent).await, RunStatus::Completed);
+        assert_eq!(house.outcome(sent).await, RunStatus::Completed);
     }
     let calls = house.provider.calls();
     assert_eq!(calls.len(), 12);
@@ -354,7 +342,7 @@ async fn turns_go_round() {
         .into();
     let owner = WorkerId(clock.uuid());
     let mut asked = BTreeMap::new();
-    let db = house.engine.log().db();
+    let db = house.db();
     let mut order = String::new();
     let mut held = None;
     for who in "aaaabbc".chars() {
@@ -416,15 +404,11 @@ async fn a_limit_that_is_taken_away_lets_all_go_on() {
     house
         .until_turns("two wait", |turns| turns.len() == 3)
         .await;
-    llm_model::Entity::change_anywhere(SYSTEM)
-        .filter(llm_model::Column::Id.eq(model))
-        .set(llm_model::ActiveModel {
-            max_concurrency: Set(None),
-            ..Default::default()
-        })
-        .exec(house.engine.log().db().system(SYSTEM))
-        .await
-        .unwrap();
+    let change = llm_model::ActiveModel {
+        max_concurrency: Set(None),
+        ..Default::default()
+    };
+    house.change_model(model, change).await;
     let calls = house.until_calls(3).await;
     assert_eq!(under_way(&calls), 3);
     for text in ["q0", "q1", "q2"] {

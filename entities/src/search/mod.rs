@@ -157,6 +157,18 @@ pub async fn catch_up(_: SystemScope, tx: &Tx, limit: u64) -> Result<u64, DbErr>
     Ok(taken)
 }
 
+/// Takes all that is left of a conversation out of the index.
+///
+/// # Errors
+/// What the database says.
+pub async fn forget_conversation(
+    _: SystemScope,
+    tx: &Tx,
+    conversation: ConversationId,
+) -> Result<(), DbErr> {
+    forget(tx, "conversation_id", vec![conversation.0]).await
+}
+
 /// Takes texts out of the index.
 async fn forget(tx: &Tx, column: &str, ids: Vec<Uuid>) -> Result<(), DbErr> {
     if ids.is_empty() {

@@ -50,7 +50,7 @@ names! {
     /// What changed.
     ResourceKind { Agent, Model, Conversation, Run, Approval, KnowledgeBase, Document, Tool, McpServer, Skill, File, Group, Membership }
     /// What a model was called for.
-    CallPurpose { Answer, Summary, Title }
+    CallPurpose { Answer, Summary, Title, Check }
     /// What is booked.
     BookingKind { Run, Call }
     /// How it changed.

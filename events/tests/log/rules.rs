@@ -358,6 +358,44 @@ async fn positions_that_are_not_in_the_stream_are_refused() {
     );
 }
 
+/// What is forgotten is not to be begun at, and nothing of it stays in the tables; the stream goes on with the next number.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_is_gone_piece_by_piece() {
+    let house = House::new().await;
+    let (stream, _, mut line) = house.run().await;
+    let (tenant, other) = (house.tenant_of(stream).await, house.stream().await);
+    for said in ["a", "b", "c", "d"] {
+        append(&house.log, tenant, stream, said).await;
+        append(&house.log, other.0, other.1, said).await;
+    }
+    line.push(Kind::TEXT, delta(0, 0, "said")).await.unwrap();
+    let last = line.flush().await.unwrap();
+    let forget = || {
+        house.log.command::<_, CommandError, _>(move |c| {
+            Box::pin(async move {
+                c.lock(tenant, stream).await?;
+                Ok(c.forget(stream, 3).await?)
+            })
+        })
+    };
+    // On SQLite what a run said is not in its place at once, and would come back.
+    let first = support::wait::until(PATIENCE, "it is in its place", async || {
+        forget().await.unwrap()
+    });
+    assert_eq!(first.await, 3);
+    assert_eq!(forget().await.unwrap(), Some(2));
+    assert_eq!(forget().await.unwrap(), Some(0));
+    let page = house.all(stream, 0).await;
+    assert_eq!((page.floor, page.head), (last, last));
+    assert!(page.records.is_empty());
+    assert!(matches!(
+        house.log.follow(stream, 0).next().await,
+        Err(events::FollowError::Expired)
+    ));
+    assert_eq!(append(&house.log, tenant, stream, "e").await, last + 1);
+    assert_eq!(house.all(other.1, 0).await.records.len(), 4);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_fails_leaves_nothing() {
     let house = House::new().await;

@@ -155,6 +155,8 @@ pub struct Limits {
     pub max_message_chars: usize,
     /// Runs at once of one tenant.
     pub max_concurrent_runs: usize,
+    /// Tokens of one run.
+    pub max_run_tokens: i64,
 }
 
 /// How long things are kept, in days.
@@ -414,6 +416,10 @@ fn limits(s: &mut Settings) -> Result<Limits, ConfigError> {
         max_connections_per_user: size(s.number("limits.max_connections_per_user", 1..=10_000)?),
         max_message_chars: size(s.number("limits.max_message_chars", 1..=10_000_000)?),
         max_concurrent_runs: size(s.number("limits.max_concurrent_runs", 1..=1_000_000)?),
+        max_run_tokens: s
+            .number("limits.max_run_tokens", 1..=MANY)?
+            .try_into()
+            .unwrap_or(i64::MAX),
     })
 }
 

@@ -2,19 +2,21 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use adapters::clock::{ManualClock, SharedClock, SystemClock};
 use async_graphql::{
     Variables, may_be_raw,
     parser::{parse_query, types::OperationType},
     to_json,
 };
 use entities::{MembershipId, Role, SystemScope, TenantId, UserId, membership, tenant, user};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::{
     config::{Config, Secret},
-    edge::{Client, Code, Credentials, Graph, Operation, Refused, Transport},
+    edge::{Client, Code, Credentials, Graph, Operation, Refused, Told, Transport},
     graph::{AppGraph, Caller},
     wiring::{App, Ground},
 };
@@ -51,6 +53,10 @@ fn given<'a>(token: Option<&str>, tenant: impl Into<Option<&'a str>>) -> Credent
 
 impl House {
     async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::by_clock(SystemClock::shared(), settings).await
+    }
+
+    async fn by_clock(clock: SharedClock, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("weft-data");
         let settings = settings
@@ -63,7 +69,9 @@ impl House {
         let config = Config::load(None, settings).unwrap();
         let address = ([127, 0, 0, 1], 1).into();
         let ground = Ground::take(&config).unwrap();
-        let app = App::new(&config, &ground, address).await.unwrap();
+        let app = App::by_clock(clock, &config, &ground, address)
+            .await
+            .unwrap();
         Self {
             graph: app.graph(&config, address),
             app,
@@ -622,6 +630,61 @@ async fn credentials_that_are_refused() {
     );
     assert!(!house.graph.same_identity(&ada, &nobody));
     assert!(house.graph.user_key(&ada).is_some() && house.graph.user_key(&nobody).is_none());
+}
+
+#[tokio::test]
+async fn changes_are_told_past_the_token_that_they_were_begun_with() {
+    let clock = Arc::new(ManualClock::new(chrono::Utc::now()));
+    let house = House::by_clock(clock.clone(), &[]).await;
+    let made = house.ok(None, SET_UP, owner()).await;
+    let token = made["setUp"]["accessToken"].as_str().unwrap();
+    let caller = house
+        .graph
+        .authenticate(Credentials {
+            transport: Transport::WebSocket,
+            ..given(Some(token), None)
+        })
+        .await
+        .unwrap();
+    let text = "subscription { changes { __typename } }";
+    let document = parse_query(text).unwrap();
+    let mut request = async_graphql::Request::new(text);
+    request.set_parsed_query(document.clone());
+    let mut changes = house.graph.subscribe(
+        &caller,
+        Operation {
+            request,
+            document: Arc::new(document),
+            may_be_raw: false,
+            kind: OperationType::Subscription,
+            request_id: "test".to_owned(),
+        },
+    );
+    let told = tokio::spawn(async move { changes.next().await });
+    // it begins from now on
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!told.is_finished());
+    clock.advance(std::time::Duration::from_secs(3_660));
+    assert_eq!(
+        house
+            .caller(Some(token))
+            .await
+            .err()
+            .map(|refused| refused.code),
+        Some(Code::Unauthenticated)
+    );
+    let input = json!({"input": {"email": "ada@example.com", "password": PASSWORD}});
+    let sign_in = "mutation($input: SignInInput!) { signIn(input: $input) { accessToken } }";
+    let again = house.ok(None, sign_in, input).await;
+    let create = "mutation { createAgent(input: { name: \"Weaver\", instructions: \"x\" }) { errors { code } } }";
+    house
+        .ok(again["signIn"]["accessToken"].as_str(), create, json!({}))
+        .await;
+    let first = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
+    let Told::Own(response) = first.unwrap().unwrap().unwrap() else {
+        panic!("told otherwise")
+    };
+    assert_eq!(response.errors, []);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::server::{Server, Step, events, head, reply, send};
-use super::{Told, broken_everywhere, call, endpoint, listen, providers};
+use super::{Told, broken_everywhere, call, check, endpoint, listen, providers};
 use crate::{ModelErrorKind, Provider, Reasoning, TokenUsage};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -217,7 +217,7 @@ async fn what_passes_is_tried_again() {
 
 #[tokio::test]
 async fn models_are_listed() {
-    let list = r#"{"models":[{"name":"models/embedding-001","supportedGenerationMethods":["embedContent"]},{"name":"models/aqa","supportedGenerationMethods":["generateAnswer"]},{"name":"models/gemini-x-image","supportedGenerationMethods":["generateContent"]},{"name":"models/gemini-x","supportedGenerationMethods":["generateContent","countTokens"]}],"nextPageToken":"t"}"#;
+    let list = r#"{"models":[{"name":"models/embedding-001","supportedGenerationMethods":["embedContent"]},{"name":"models/aqa","supportedGenerationMethods":["generateAnswer"]},{"name":"models/gemini-x-image","supportedGenerationMethods":["generateContent"]},{"name":"models/gemini-x","supportedGenerationMethods":["generateContent","countTokens"]},{"name":"models/m-1"}],"nextPageToken":"t"}"#;
     let server = Server::start(vec![
         reply(200, JSON, list),
         reply(200, JSON, list),
@@ -228,16 +228,18 @@ async fn models_are_listed() {
             JSON,
             r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
         ),
+        reply(
+            403,
+            JSON,
+            r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
+        ),
     ]);
     let endpoint = endpoint(Provider::Gemini, &server);
     let first = providers().first_chat_model(&endpoint).await;
     assert_eq!(first.expect("a list").as_deref(), Some("gemini-x"));
-    assert!(providers().check(&endpoint).await.is_ok());
-    assert!(providers().check(&endpoint).await.is_ok());
-    let refused = providers()
-        .check(&endpoint)
-        .await
-        .map_err(|error| error.kind);
+    assert!(check(&endpoint).await.is_ok());
+    assert!(check(&endpoint).await.is_ok());
+    let refused = check(&endpoint).await.map_err(|error| error.kind);
     assert_eq!(refused, Err(ModelErrorKind::Refused));
     let asked = server.asked();
     let lines: Vec<&str> = asked.iter().map(|asked| asked.line.as_str()).collect();
@@ -248,7 +250,8 @@ async fn models_are_listed() {
             "GET /v1/models?pageSize=1000",
             "GET /v1/models?pageSize=1000",
             "POST /v1/models/m-1:streamGenerateContent?alt=sse",
-            "GET /v1/models?pageSize=1000"
+            "GET /v1/models?pageSize=1000",
+            "POST /v1/models/m-1:streamGenerateContent?alt=sse"
         ]
     );
     assert!(asked.iter().all(|asked| {

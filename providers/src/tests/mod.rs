@@ -56,6 +56,15 @@ fn endpoint(provider: Provider, server: &Server) -> Endpoint {
     }
 }
 
+/// As whoever looks after models: is it listed, or does it answer.
+async fn check(endpoint: &Endpoint) -> Result<(), ModelError> {
+    let providers = providers();
+    if !providers.lists(endpoint).await? {
+        providers.one_token(endpoint).await?;
+    }
+    Ok(())
+}
+
 fn question(text: &str) -> ChatRequest {
     ChatRequest {
         messages: vec![ChatMessage::User {

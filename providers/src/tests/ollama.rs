@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::server::{Server, Step, reply, send};
-use super::{Told, broken_everywhere, call, endpoint, providers};
+use super::{Told, broken_everywhere, call, check, endpoint, providers};
 use crate::{ModelErrorKind, Provider, Reasoning, TokenUsage};
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -206,11 +206,8 @@ async fn models_are_listed_and_shown() {
     endpoint.base_url.as_mut().expect("a URL").set_path("/");
     let first = providers().first_chat_model(&endpoint).await;
     assert_eq!(first.expect("a list").as_deref(), Some("qwen3:4b"));
-    assert!(providers().check(&endpoint).await.is_ok());
-    let missing = providers()
-        .check(&endpoint)
-        .await
-        .expect_err("no such model");
+    assert!(check(&endpoint).await.is_ok());
+    let missing = check(&endpoint).await.expect_err("no such model");
     assert_eq!(
         (missing.kind, missing.message.as_str()),
         (ModelErrorKind::Refused, "model 'm-1' not found")

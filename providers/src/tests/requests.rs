@@ -4,11 +4,11 @@ use adapters::sealing::Secret;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::server::{Asked, Server, events, reply};
-use super::{endpoint, providers};
+use super::server::{Asked, Server, Step, events, head, reply};
+use super::{check, endpoint, providers};
 use crate::{
-    ChatMessage, ChatRequest, Endpoint, ModelErrorKind, Provider, Reasoning, ToolCallRequest,
-    ToolSpec,
+    ChatMessage, ChatRequest, Endpoint, ModelErrorKind, Provider, Reasoning, TimeoutPhase,
+    ToolCallRequest, ToolSpec,
 };
 
 fn conversation() -> ChatRequest {
@@ -282,12 +282,9 @@ async fn azure_is_checked_by_a_token() {
         reply(404, json, missing),
     ]);
     let endpoint = endpoint(Provider::AzureOpenAi, &server);
-    assert!(providers().check(&endpoint).await.is_ok());
-    assert!(providers().check(&endpoint).await.is_ok());
-    let error = providers()
-        .check(&endpoint)
-        .await
-        .expect_err("no deployment");
+    assert!(check(&endpoint).await.is_ok());
+    assert!(check(&endpoint).await.is_ok());
+    let error = check(&endpoint).await.expect_err("no deployment");
     assert_eq!(
         (error.kind, error.status),
         (ModelErrorKind::Refused, Some(404))
@@ -462,9 +459,34 @@ async fn a_check_asks_for_the_list_or_else_for_a_token() {
     for (name, scripts, expected, calls) in [
         (
             "listed",
-            vec![reply(200, json, r#"{"data":[]}"#)],
+            vec![reply(
+                200,
+                json,
+                r#"{"object":"list","data":[{"id":"m-10"},{"id":"m-1","object":"model"}]}"#,
+            )],
             Ok(()),
             1,
+        ),
+        (
+            "listed in another shape",
+            vec![reply(200, json, r#"[{"name":"models/m-1"}]"#)],
+            Ok(()),
+            1,
+        ),
+        (
+            "not listed, but it answers",
+            vec![reply(200, json, r#"{"data":[]}"#), events(&[text])],
+            Ok(()),
+            2,
+        ),
+        (
+            "not listed, and nobody knows it",
+            vec![
+                reply(200, json, r#"{"data":[{"id":"m-10"},{"id":"M-1"},{}]}"#),
+                reply(404, json, r#"{"error":{"message":"no such model"}}"#),
+            ],
+            Err(ModelErrorKind::Refused),
+            2,
         ),
         (
             "no list, but a token",
@@ -491,17 +513,27 @@ async fn a_check_asks_for_the_list_or_else_for_a_token() {
             1,
         ),
         (
-            "not a list",
-            vec![reply(200, json, "hm")],
-            Err(ModelErrorKind::Malformed),
-            1,
+            "not a list, but a token",
+            vec![reply(200, json, "hm"), events(&[text])],
+            Ok(()),
+            2,
+        ),
+        (
+            "not a list, and silence",
+            vec![reply(200, json, "hm"), vec![head(), Step::AwaitClose]],
+            Err(ModelErrorKind::Timeout(TimeoutPhase::FirstToken)),
+            2,
+        ),
+        (
+            "a list for others",
+            vec![reply(403, json, "{}"), events(&[text])],
+            Ok(()),
+            2,
         ),
         ("nobody", vec![], Err(ModelErrorKind::Unreachable), 0),
     ] {
         let server = Server::start(scripts);
-        let checked = providers()
-            .check(&endpoint(Provider::OpenAiCompatible, &server))
-            .await;
+        let checked = check(&endpoint(Provider::OpenAiCompatible, &server)).await;
         assert_eq!(
             checked.map(|_| ()).map_err(|error| error.kind),
             expected,
@@ -517,6 +549,29 @@ async fn a_check_asks_for_the_list_or_else_for_a_token() {
                 .iter()
                 .all(|asked| asked.head.contains("sk-verysecret"))
         );
+    }
+}
+
+#[tokio::test]
+async fn one_token_is_counted_by_who_gave_it_or_else_estimated() {
+    let text = r#"{"choices":[{"delta":{"content":"H"}}]}"#;
+    let end = r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#;
+    let usage = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":1}}"#;
+    // "Hi", and what stands around it, by the byte
+    let estimate = |output| (3 + 4 + 2, output, true);
+    let silent = [events(&[text]), vec![Step::AwaitClose]].concat();
+    for (name, script, expected) in [
+        ("told", events(&[text, end, usage, "[DONE]"]), (7, 1, false)),
+        ("not told", events(&[text, end, "[DONE]"]), estimate(1)),
+        ("broken off", events(&[text]), estimate(1)),
+        ("goes on", events(&[text; 100]), estimate(16)),
+        ("falls silent", silent, estimate(1)),
+    ] {
+        let server = Server::start(vec![script]);
+        let endpoint = endpoint(Provider::OpenAiCompatible, &server);
+        let token = providers().one_token(&endpoint).await.expect(name);
+        let found = (token.usage.input, token.usage.output, token.is_estimate);
+        assert_eq!(found, expected, "{name}");
     }
 }
 
@@ -547,6 +602,10 @@ async fn the_first_that_chats_is_found() {
             .await
             .expect("a list");
         assert_eq!(found.as_deref(), expected);
-        assert_eq!(server.asked()[0].line, "GET /v1/models");
+        let line = match provider {
+            Provider::Anthropic => "GET /v1/models?limit=1000",
+            _ => "GET /v1/models",
+        };
+        assert_eq!(server.asked()[0].line, line);
     }
 }

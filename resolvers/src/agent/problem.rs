@@ -1,8 +1,8 @@
-use async_graphql::{Context, Enum, Object, Result};
+use async_graphql::{Context, Enum, Error, Object, Result};
 use entities::ModelId;
 use loaders::{
     identity::TenantOf,
-    models::{Callable, CallableOf, HasDefault, ModelOf},
+    models::{Callable, CallableOf, DefaultOf, ModelOf},
 };
 
 use crate::{asking::ContextExt, model::Model, node::Node};
@@ -60,22 +60,31 @@ pub(super) async fn problems(
     model: Option<ModelId>,
 ) -> Result<Vec<AgentProblem>> {
     let reader = ctx.reader();
-    let Some(id) = model else {
+    let default = async || {
         let tenant = reader.load(TenantOf(ctx.scope()?.tenant())).await?;
         let default = tenant.and_then(|tenant| tenant.default_model_id);
-        if reader.load(HasDefault(default)).await?.unwrap_or_default() {
-            return Ok(Vec::new());
-        }
-        return Ok(vec![AgentProblem {
-            kind: AgentProblemKind::NoModel,
-            message: "the agent names no model, and the tenant has no default one".into(),
-            about: None,
-        }]);
+        Ok::<_, Error>(reader.load(DefaultOf(default)).await?)
     };
-    let message = match reader.load(CallableOf(id)).await? {
-        Some(Callable::Yes) => return Ok(Vec::new()),
-        Some(Callable::Unhealthy) => "the agent's model does not answer at the moment",
-        Some(Callable::Deleted) | None => {
+    let id = match model {
+        Some(id) => id,
+        None => match default().await? {
+            Some(id) => id,
+            None => {
+                return Ok(vec![AgentProblem {
+                    kind: AgentProblemKind::NoModel,
+                    message: "the agent names no model, and the tenant has no default one".into(),
+                    about: None,
+                }]);
+            }
+        },
+    };
+    let message = match (reader.load(CallableOf(id)).await?, model) {
+        (Some(Callable::Yes), _) => return Ok(Vec::new()),
+        (Some(Callable::Unhealthy), Some(_)) => "the agent's model does not answer at the moment",
+        (Some(Callable::Unhealthy), None) => {
+            "the tenant's default model does not answer at the moment"
+        }
+        (Some(Callable::Deleted) | None, _) => {
             "the agent's model was deleted; it runs with the tenant's default one"
         }
     };

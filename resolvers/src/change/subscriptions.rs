@@ -48,8 +48,8 @@ impl Feed {
             if !self.kinds.as_ref().is_none_or(wanted) {
                 continue;
             }
-            // Who he is now, and may do: it may be long since he subscribed.
-            let identity = self.authority.again(&self.identity).await?;
+            // Who he is now, and may do: it may be long since he subscribed, and his connection may have another token by now.
+            let identity = self.authority.still(&self.identity).await?;
             if identity.scope() != self.identity.scope() {
                 self.reader.renew_as(identity.scope().clone());
             }

@@ -49,6 +49,7 @@ impl ConversationFilter {
     /// As loaders take it; `None`: nothing passes it.
     fn read(self) -> Result<Option<conversations::ConversationFilter>, Refusal> {
         let query = match &self.query {
+            Some(words) if words.trim().is_empty() => None,
             Some(words) => {
                 input::text(&["filter", "query"], words, QUERY)?;
                 let Some(asked) = Asked::of(words) else {

@@ -2,18 +2,20 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use entities::{
-    CallPurpose, ModelHealthStatus, ModelId, RunId, Usage, health::Tally, llm_model, model_call,
-    model_minute, query::*,
+    CallPurpose, CommandError, ModelHealthStatus, ModelId, ModelKind, ModelProvider, RunId, Usage,
+    health::Tally, llm_model, model_call, model_minute, query::*, usage_hour,
 };
+use support::provider::Turn;
 
 use super::{chat, compatible, provider::provider};
 use crate::{
     agents::CreateAgent,
     models::{CreateModel, status, testing::House},
+    turns::{Asker, Free},
 };
 
 const SYSTEM: entities::SystemScope = entities::SystemScope::of("tests");
-const LISTS: (u16, &str) = (200, r#"{"data":[]}"#);
+const LISTS: (u16, &str) = (200, r#"{"data":[{"id":"local"}]}"#);
 const FAILS: (u16, &str) = (503, r#"{"error":{"message":"out of order"}}"#);
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
@@ -80,6 +82,21 @@ impl House {
             .exec(self.engine.log().db().system(SYSTEM))
             .await
             .unwrap();
+    }
+
+    async fn calls(&self) -> Vec<model_call::Model> {
+        let snapshot = self.engine.log().snapshot();
+        let select = model_call::Entity::anywhere(SYSTEM).order_by_asc(model_call::Column::Id);
+        select.all(&**snapshot.tx().await.unwrap()).await.unwrap()
+    }
+
+    /// Opens a model's breaker for so long.
+    async fn open(&self, id: ModelId, during: Duration) {
+        let open = llm_model::ActiveModel {
+            breaker_until: Set(Some(self.engine.clock().now() + during)),
+            ..Default::default()
+        };
+        self.change_model(id, open).await;
     }
 
     /// How often it was told that a model changed.
@@ -209,25 +226,208 @@ async fn what_a_look_finds_is_told_where_it_is_something_else() {
 }
 
 #[tokio::test]
-async fn a_check_closes_a_breaker_that_has_rested() {
+async fn a_list_closes_no_breaker_but_an_answer_does() {
     let house = House::new().await;
-    let id = house.add_model("m", vec![LISTS, LISTS]).await;
-    let now = house.engine.clock().now();
-    let open = llm_model::ActiveModel {
-        breaker_until: Set(Some(now + TimeDelta::seconds(30))),
-        ..Default::default()
-    };
-    house.change_model(id, open).await;
-    house.engine.check_model(&house.owner, id).await.unwrap();
+    let provider = support::provider::Provider::start().await;
+    let refuses = Turn::refuse(503, &[]);
+    provider.script("local", [refuses, Turn::text("Hello")]);
+    let new = compatible(&provider.base_url());
+    let id = house.engine.create_model(&house.owner, new).await.unwrap();
+    house.make_default(id).await;
+    assert_eq!(house.due().await, 0);
+
+    // While it is open nobody calls, and that it is listed changes nothing.
+    house.open(id, FIVE_MINUTES * 2).await;
+    house.clock.advance(FIVE_MINUTES.mul_f64(1.2));
+    assert_eq!(house.due().await, 1);
     let row = house.model(id).await;
     assert_eq!(status(&row, None), ModelHealthStatus::Unhealthy);
-    house.clock.advance(Duration::from_secs(30));
+    assert!(row.breaker_until > Some(house.engine.clock().now()));
+    assert_eq!(provider.calls().len(), 0);
+
+    // After its rest one call shows whether it does better: it is refused.
+    house.clock.advance(FIVE_MINUTES.mul_f64(1.2));
+    let before = house.told().await;
+    assert_eq!(house.due().await, 1);
+    let row = house.model(id).await;
+    assert_eq!(
+        (row.health, row.breaker_until),
+        (
+            ModelHealthStatus::Unhealthy,
+            Some(house.engine.clock().now() + TimeDelta::seconds(30))
+        )
+    );
+    assert_eq!(row.health_message.as_deref(), Some("refused by the script"));
+    assert_eq!(house.told().await, before + 1);
+
+    // Answered, it is closed.
+    house.clock.advance(FIVE_MINUTES.mul_f64(1.2));
+    assert_eq!(house.due().await, 1);
+    let row = house.model(id).await;
+    assert_eq!(
+        (row.breaker_until, row.health, row.health_message),
+        (None, ModelHealthStatus::Healthy, None)
+    );
+    assert_eq!(house.told().await, before + 2);
+    let made: Vec<_> = house
+        .calls()
+        .await
+        .into_iter()
+        .map(|call| (call.purpose, call.outcome))
+        .collect();
+    let check = CallPurpose::Check;
+    assert_eq!(
+        made,
+        [(check, "Unavailable".into()), (check, "finished".into())]
+    );
+    // An answer to the check itself is no reason to leave the next one out.
+    house.clock.advance(FIVE_MINUTES.mul_f64(1.2));
+    assert_eq!(house.due().await, 1);
+    assert_eq!(provider.calls().len(), 2);
+
+    // Whoever insists has it called at once.
+    house.open(id, FIVE_MINUTES).await;
+    house.engine.check_model(&house.owner, id).await.unwrap();
+    assert_eq!(house.model(id).await.breaker_until, None);
+    assert_eq!(provider.calls().len(), 3);
+}
+
+#[tokio::test]
+async fn one_of_several_shows_whether_a_model_does_better() {
+    let house = House::new().await;
+    let new = compatible("https://models.example/v1");
+    let id = house.engine.create_model(&house.owner, new).await.unwrap();
+    house.open(id, Duration::ZERO).await;
+    let rested = house.model(id).await.breaker_until.unwrap();
+    let tries = || house.engine.try_anew(id, rested);
+    let (one, other) = tokio::join!(tries(), tries());
+    assert_ne!(one.unwrap(), other.unwrap());
+    assert!(house.model(id).await.breaker_until.unwrap() > rested);
+}
+
+#[tokio::test]
+async fn a_model_that_no_list_names_has_to_answer() {
+    let house = House::new().await;
+    let provider = support::provider::Provider::start().await;
+    let mut checked = Vec::new();
+    // One is known by its name alone, the other to nobody.
+    for name in ["tokens-2-0", "nobody-knows"] {
+        let new = CreateModel {
+            base_url: Some(provider.base_url()),
+            ..CreateModel::new(ModelKind::Chat, ModelProvider::OpenAiCompatible, name)
+        };
+        let id = house.engine.create_model(&house.owner, new).await.unwrap();
+        house.engine.check_model(&house.owner, id).await.unwrap();
+        let row = house.model(id).await;
+        assert_eq!(row.checked_at, Some(house.engine.clock().now()));
+        checked.push(row.health);
+    }
+    assert_eq!(
+        checked,
+        [ModelHealthStatus::Healthy, ModelHealthStatus::Unhealthy]
+    );
+    let calls = house.calls().await;
+    let outcomes: Vec<_> = calls.iter().map(|call| call.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["finished", "Refused"]);
+    // Of the tenant, and of nothing else.
+    house.engine.roll_up().await.unwrap();
+    let snapshot = house.engine.log().snapshot();
+    let hours = usage_hour::Entity::anywhere(SYSTEM)
+        .all(&**snapshot.tx().await.unwrap())
+        .await
+        .unwrap();
+    let of: Vec<_> = hours
+        .iter()
+        .map(|hour| (hour.subject_id, hour.runs, hour.output_tokens))
+        .collect();
+    let said = calls[0].usage.output;
+    assert!(said > 0);
+    assert_eq!(of, [(house.owner.tenant().0, 0, said)]);
+}
+
+#[tokio::test]
+async fn a_check_takes_a_turn_or_is_left_out() {
+    let house = House::new().await;
+    let provider = support::provider::Provider::start().await;
+    let new = CreateModel {
+        base_url: Some(provider.base_url()),
+        max_concurrency: Some(1),
+        ..CreateModel::new(
+            ModelKind::Chat,
+            ModelProvider::OpenAiCompatible,
+            "tokens-2-0",
+        )
+    };
+    let id = house.engine.create_model(&house.owner, new).await.unwrap();
+    let model = house.model(id).await;
+    let asker = Asker {
+        tenant: house.owner.tenant(),
+        user: house.owner.user(),
+        run: None,
+    };
+    let free = async || house.engine.free_turn(&model, asker).await.unwrap();
+    let Free::Turn(held) = free().await else {
+        panic!("nobody else has it");
+    };
     house.engine.check_model(&house.owner, id).await.unwrap();
     let row = house.model(id).await;
     assert_eq!(
-        (row.breaker_until, status(&row, None)),
-        (None, ModelHealthStatus::Healthy)
+        (row.health, row.checked_at),
+        (ModelHealthStatus::Unknown, None)
     );
+    assert_eq!(provider.calls().len(), 0);
+    drop(held);
+    // It is given back a moment later, and so is what the check asked for.
+    support::wait::until(Duration::from_secs(30), "it is checked", async || {
+        house.engine.check_model(&house.owner, id).await.unwrap();
+        (house.model(id).await.health == ModelHealthStatus::Healthy).then_some(())
+    })
+    .await;
+    assert_eq!(provider.calls().len(), 1);
+    // And what the check took.
+    support::wait::until(Duration::from_secs(30), "it is free", async || {
+        matches!(free().await, Free::Turn(_)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_is_made_once_for_its_key() {
+    let house = House::new().await;
+    let provider = support::provider::Provider::start().await;
+    let new = CreateModel {
+        base_url: Some(provider.base_url()),
+        ..CreateModel::new(
+            ModelKind::Chat,
+            ModelProvider::OpenAiCompatible,
+            "tokens-2-0",
+        )
+    };
+    let id = house.engine.create_model(&house.owner, new).await.unwrap();
+    let check = async |key: &str, input: &str| {
+        let (key, input) = (key.to_owned(), input.as_bytes().to_vec());
+        let keyring = house.engine.keyring();
+        let once = events::Once::new(&house.owner, "checkModel", key, input, keyring);
+        let engine = house.engine.once(once);
+        engine.check_model(&house.owner, id).await
+    };
+    for _ in 0..3 {
+        assert_eq!(check("a", "x").await.unwrap(), id);
+    }
+    assert_eq!(provider.calls().len(), 1);
+    // Another key is another check; the same with another input, or none at all, is refused before anybody is asked.
+    check("b", "x").await.unwrap();
+    for (key, input) in [("a", "y"), ("", "x")] {
+        assert!(matches!(
+            check(key, input).await,
+            Err(CommandError::Refused(_))
+        ));
+    }
+    assert_eq!(provider.calls().len(), 2);
+    // A day later it is forgotten.
+    house.clock.advance(Duration::from_secs(25 * 3600));
+    check("a", "y").await.unwrap();
+    assert_eq!(provider.calls().len(), 3);
 }
 
 #[tokio::test]

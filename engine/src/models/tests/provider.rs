@@ -37,7 +37,7 @@ pub(super) async fn provider(answers: Vec<(u16, &'static str)>) -> String {
 async fn a_check_is_recorded_as_health() {
     let house = House::new().await;
     let refusal = r#"{"error":{"message":"bad key sk-secret-9 at http://inside/x"}}"#;
-    let url = provider(vec![(200, r#"{"data":[]}"#), (401, refusal)]).await;
+    let url = provider(vec![(200, r#"{"data":[{"id":"local"}]}"#), (401, refusal)]).await;
     let new = CreateModel {
         api_key: Some(Secret::new("sk-secret-9")),
         ..compatible(&url)

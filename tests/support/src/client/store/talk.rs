@@ -310,20 +310,8 @@ impl Talk {
         if message.is_null() {
             return;
         }
-        let id = text(&message["id"]);
-        match self.messages.get(&id) {
-            // What it says comes by other events as long as it is being said.
-            Some(known) if message["status"] == "STREAMING" => {
-                let mut message = message.clone();
-                message["parts"] = known["parts"].clone();
-                self.put(&message);
-            }
-            None if message["status"] == "STREAMING" => {
-                self.broken.insert(id);
-                self.put(message);
-            }
-            _ => self.put(message),
-        }
+        self.broken.remove(&text(&message["id"]));
+        self.put(message);
         self.take_siblings(message);
     }
 
