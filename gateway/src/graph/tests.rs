@@ -1,6 +1,6 @@
 //! The graph over a database, without HTTP in front.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use adapters::clock::{ManualClock, SharedClock, SystemClock};
 use async_graphql::{
@@ -634,7 +634,7 @@ async fn credentials_that_are_refused() {
 
 #[tokio::test]
 async fn changes_are_told_past_the_token_that_they_were_begun_with() {
-    let clock = Arc::new(ManualClock::new(chrono::Utc::now()));
+    let clock = Arc::new(ManualClock::new(SystemClock::shared().now()));
     let house = House::by_clock(clock.clone(), &[]).await;
     let made = house.ok(None, SET_UP, owner()).await;
     let token = made["setUp"]["accessToken"].as_str().unwrap();
@@ -660,28 +660,26 @@ async fn changes_are_told_past_the_token_that_they_were_begun_with() {
             request_id: "test".to_owned(),
         },
     );
-    let told = tokio::spawn(async move { changes.next().await });
-    // it begins from now on
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert!(!told.is_finished());
-    clock.advance(std::time::Duration::from_secs(3_660));
-    assert_eq!(
+    let an_hour_later = async {
+        // It begins from now on.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        clock.advance(Duration::from_secs(3_700));
+        let refused = house.caller(Some(token)).await.err();
+        assert_eq!(
+            refused.map(|refused| refused.code),
+            Some(Code::Unauthenticated)
+        );
+        let input = json!({"input": {"email": "ada@example.com", "password": PASSWORD}});
+        let sign_in = "mutation($input: SignInInput!) { signIn(input: $input) { accessToken } }";
+        let again = house.ok(None, sign_in, input).await;
+        let create = "mutation { createAgent(input: { name: \"Weaver\", instructions: \"x\" }) { errors { code } } }";
         house
-            .caller(Some(token))
-            .await
-            .err()
-            .map(|refused| refused.code),
-        Some(Code::Unauthenticated)
-    );
-    let input = json!({"input": {"email": "ada@example.com", "password": PASSWORD}});
-    let sign_in = "mutation($input: SignInInput!) { signIn(input: $input) { accessToken } }";
-    let again = house.ok(None, sign_in, input).await;
-    let create = "mutation { createAgent(input: { name: \"Weaver\", instructions: \"x\" }) { errors { code } } }";
-    house
-        .ok(again["signIn"]["accessToken"].as_str(), create, json!({}))
-        .await;
-    let first = tokio::time::timeout(std::time::Duration::from_secs(10), told).await;
-    let Told::Own(response) = first.unwrap().unwrap().unwrap() else {
+            .ok(again["signIn"]["accessToken"].as_str(), create, json!({}))
+            .await;
+    };
+    let first = tokio::time::timeout(Duration::from_secs(20), changes.next());
+    let (first, ()) = tokio::join!(first, an_hour_later);
+    let Told::Own(response) = first.unwrap().unwrap() else {
         panic!("told otherwise")
     };
     assert_eq!(response.errors, []);

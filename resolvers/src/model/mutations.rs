@@ -85,8 +85,9 @@ impl ModelMutation {
         Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
     }
 
-    /// Call a model's provider once and record what came of it as the model's health. That the provider fails is no error: read
-    /// it in `health`. It takes MODELS_MANAGE, and EDIT of the model.
+    /// Ask a model's provider for it and record what came of it as the model's health: whether it is listed or else, and where
+    /// calls of it have failed of late, whether it says a token, which is booked. That the provider fails is no error: read it in
+    /// `health`. It takes MODELS_MANAGE, and EDIT of the model.
     async fn check_model(
         &self,
         ctx: &Context<'_>,

@@ -24,6 +24,8 @@ pub struct Talk {
     runs: BTreeMap<String, Value>,
     /// Messages of which something is missing.
     broken: BTreeSet<String>,
+    /// Messages that were gone by the time that something of them was told: that they were removed comes soon.
+    going: BTreeSet<String>,
     /// Where a page of a branch began: what stands above was not asked for.
     cut: BTreeSet<String>,
     /// What was sent and has not come back yet, by what the sender calls it.
@@ -208,6 +210,9 @@ impl Talk {
         if event.get("run").is_some_and(Value::is_object) {
             self.put_run(&event["run"]);
         }
+        if event.get("message").is_some_and(Value::is_null) {
+            self.going.insert(text(&event["messageId"]));
+        }
         match event["__typename"].as_str().unwrap_or_default() {
             "MessageCreated" => {
                 let id = text(&event["messageId"]);
@@ -322,6 +327,7 @@ impl Talk {
             .and_then(|message| parent(&message));
         self.kin.remove(id);
         self.broken.remove(id);
+        self.going.remove(id);
         for follows in self.awaited.values_mut() {
             if follows.as_deref() == Some(id) {
                 follows.clone_from(&above);
@@ -487,7 +493,10 @@ impl Talk {
     /// be it in the middle of an answer. What else there is may be known from a later moment.
     pub fn contradicts(&self, answer: &Value) -> Vec<(Value, Value)> {
         let conversation = &answer["conversation"];
-        let of_messages = entries(&conversation["messages"]["nodes"]).map(|node| {
+        let nodes = entries(&conversation["messages"]["nodes"]);
+        let stay =
+            nodes.filter(|node| !self.going.contains(node["id"].as_str().unwrap_or_default()));
+        let of_messages = stay.map(|node| {
             let known = self.messages.get(node["id"].as_str().unwrap_or_default());
             let fields = |message: &Value| {
                 json!({"id": message["id"], "status": message["status"], "parentId": message["parentId"], "parts": message["parts"],
