@@ -1,8 +1,9 @@
 //! The figures of `docs/benchmarks.md`: drives the binary over its public wires and prints a table in Markdown.
 //!
-//! `bench [--postgres URL] [--quick] [--followers | --deaf]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
+//! `bench [--postgres URL] [--quick] [--runs | --followers | --deaf]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
 //! `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few samples, to try the program itself;
-//! `--followers` measures only what many cost who follow the same.
+//! `--runs`, `--followers` and `--deaf` measure a part alone: the server and runs that are followed once; what many cost who follow
+//! the same, and one of them who never reads; or the last only.
 //!
 //! Provider, clients and server share the machine, so every figure holds the cost of all three.
 
@@ -106,17 +107,25 @@ type Row = (String, String);
 struct Arguments {
     postgres: Option<String>,
     sizes: Sizes,
-    only_followers: bool,
-    /// Only those who follow beside one who never reads.
-    only_deaf: bool,
+    only: Option<Only>,
+}
+
+/// What alone is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// The server, and runs of which each is followed once.
+    Runs,
+    /// Those who follow the same, and one who never reads.
+    Followers,
+    /// One who never reads.
+    Deaf,
 }
 
 fn arguments() -> Result<Arguments> {
     let mut given = Arguments {
         postgres: None,
         sizes: FULL,
-        only_followers: false,
-        only_deaf: false,
+        only: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -125,9 +134,10 @@ fn arguments() -> Result<Arguments> {
                 given.postgres = Some(words.next().context("--postgres takes an address")?);
             }
             "--quick" => given.sizes = QUICK,
-            "--followers" => given.only_followers = true,
-            "--deaf" => given.only_deaf = true,
-            _ => bail!("usage: bench [--postgres URL] [--quick] [--followers | --deaf]"),
+            "--runs" => given.only = Some(Only::Runs),
+            "--followers" => given.only = Some(Only::Followers),
+            "--deaf" => given.only = Some(Only::Deaf),
+            _ => bail!("usage: bench [--postgres URL] [--quick] [--runs | --followers | --deaf]"),
         }
     }
     Ok(given)
@@ -179,20 +189,22 @@ async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> 
         "on SQLite"
     });
     let mut rows = Vec::new();
-    let has_all = !given.only_followers && !given.only_deaf;
-    if has_all {
+    let with = |part| given.only.is_none_or(|only| only == part);
+    if with(Only::Runs) {
         rows.extend(starts(cluster, sizes).await?);
     }
     let house = House::new(cluster).await?;
-    if has_all {
+    if with(Only::Runs) {
         rows.extend(memory(&house, sizes).await?);
         rows.extend(first_tokens(&house, sizes).await?);
         rows.extend(throughput(&house, sizes).await?);
     }
-    if !given.only_deaf {
+    if with(Only::Followers) {
         rows.extend(viewers(&house, sizes).await?);
     }
-    rows.extend(deaf(&house, sizes).await?);
+    if with(Only::Followers) || with(Only::Deaf) {
+        rows.extend(deaf(&house, sizes).await?);
+    }
     if let Some(row) = litellm(&house).await? {
         rows.push(row);
     }
