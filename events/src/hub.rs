@@ -290,26 +290,12 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use adapters::clock::SystemClock;
-    use chrono::DateTime;
-    use entities::TenantId;
 
     use super::*;
-    use crate::record::{Delta, Kind, Payload, VERSION};
+    use crate::record::tests::piece;
 
     fn page(seqs: impl IntoIterator<Item = i64>) -> Vec<Record> {
-        let record = |seq| Record {
-            tenant: TenantId(Uuid::nil()),
-            stream: Uuid::nil(),
-            seq,
-            run: None,
-            attempt: 1,
-            n: 0,
-            v: VERSION,
-            at: DateTime::UNIX_EPOCH,
-            kind: Kind::TEXT,
-            payload: Payload::Delta(Delta::new(Uuid::nil(), 0, 0, "x".into())),
-        };
-        seqs.into_iter().map(record).collect()
+        seqs.into_iter().map(|seq| piece(seq, 0, "x")).collect()
     }
 
     fn batch(prev_head: i64, head: i64) -> Batch {

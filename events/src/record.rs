@@ -295,10 +295,10 @@ fn read_leb128(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn piece(seq: i64, offset: u32, text: &str) -> Record {
+    pub(crate) fn piece(seq: i64, offset: u32, text: &str) -> Record {
         Record {
             tenant: TenantId(Uuid::nil()),
             stream: Uuid::nil(),

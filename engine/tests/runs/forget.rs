@@ -9,7 +9,7 @@ use entities::{
     stream, tool_call,
 };
 use events::read;
-use support::provider::{Step, Turn};
+use support::provider::Turn;
 
 use crate::house::{House, PATIENCE, SYSTEM, gated};
 
@@ -83,18 +83,7 @@ impl House {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_conversation_is_forgotten_after_a_day() {
     let house = House::new().await;
-    let asks = Turn::of([
-        Step::ToolCall {
-            index: 0,
-            id: "a".into(),
-            name: "weather".into(),
-        },
-        Step::ToolArguments {
-            index: 0,
-            text: "{}".into(),
-        },
-        Step::Finish("tool_calls".into()),
-    ]);
+    let asks = Turn::tool_call("a", "weather", &serde_json::json!({}));
     let no = || Turn::text("No such tool.");
     house
         .provider

@@ -94,6 +94,21 @@ pub fn gated(gate: &str) -> Turn {
 }
 
 impl House {
+    /// A model that answers each when the gate opens that its question names.
+    pub async fn gated_by_question(&self, name: &str) -> ModelId {
+        let gated = |asked: &support::provider::Asked| {
+            let question = asked.last_user_message();
+            Turn::of([
+                Step::Head,
+                Step::WaitFor(question.clone()),
+                Step::Text(question),
+            ])
+        };
+        self.provider
+            .script(name, support::provider::Script::answer(gated));
+        self.model(name).await
+    }
+
     pub async fn new() -> Self {
         Self::with_max_steps(3).await
     }

@@ -8,7 +8,7 @@ use entities::{
     AgentId, AgentVersionId, MembershipId, ModelId, RunErrorKind, RunStatus, Scope, TenantId,
     ToolCallStatus, agent, agent_version, llm_model, membership, query::*, run, tenant, tool_call,
 };
-use support::provider::{Script, Step, Turn, Usage};
+use support::provider::{Step, Turn, Usage};
 
 use crate::house::{House, PATIENCE, SYSTEM};
 
@@ -28,20 +28,6 @@ struct Neighbour {
 }
 
 impl House {
-    /// A model that answers each when the gate opens that its question names.
-    async fn gated_by_question(&self) -> ModelId {
-        let gated = |asked: &support::provider::Asked| {
-            let question = asked.last_user_message();
-            Turn::of([
-                Step::Head,
-                Step::WaitFor(question.clone()),
-                Step::Text(question),
-            ])
-        };
-        self.provider.script("gated", Script::answer(gated));
-        self.model("gated").await
-    }
-
     /// Another tenant of the same person's, with copies of the agent and of a model.
     async fn another_tenant(&self, model: ModelId) -> Neighbour {
         let (clock, db) = (self.engine.clock(), self.db().system(SYSTEM));
@@ -132,7 +118,7 @@ impl House {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_at_its_limit_waits_and_others_go_on() {
     let house = House::with(3, limited(2)).await;
-    let model = house.gated_by_question().await;
+    let model = house.gated_by_question("gated").await;
     let neighbour = house.another_tenant(model).await;
     let _other_process = house.neighbour_with(limited(2)).await;
     let first = house.send(model, None, "one").await;

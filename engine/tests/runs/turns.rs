@@ -7,7 +7,7 @@ use entities::{
     MembershipId, ModelId, Permissions, Role, RunId, RunStatus, Scope, UserId, UserKind, WorkerId,
     llm_model, membership, model_call, model_turn, query::*, user,
 };
-use support::provider::{Call, Outcome, Script, Step, Turn};
+use support::provider::{Call, Outcome};
 use tokio::time::Instant;
 
 use crate::house::{House, PATIENCE, SYSTEM};
@@ -17,16 +17,7 @@ const LEASE: Duration = Duration::from_secs(10);
 impl House {
     /// A model that takes so many calls at once, and answers each when the gate opens that its question names.
     async fn limited(&self, most: i32) -> ModelId {
-        let gated = |asked: &support::provider::Asked| {
-            let question = asked.last_user_message();
-            Turn::of([
-                Step::Head,
-                Step::WaitFor(question.clone()),
-                Step::Text(question),
-            ])
-        };
-        self.provider.script("limited", Script::answer(gated));
-        let id = self.model("limited").await;
+        let id = self.gated_by_question("limited").await;
         let change = llm_model::ActiveModel {
             max_concurrency: Set(Some(most)),
             ..Default::default()
