@@ -13,7 +13,10 @@ use async_graphql::{
     },
 };
 
-use super::{Code, Refused};
+use super::{
+    Code, Refused, roots,
+    trusted::{Trusted, Wanted},
+};
 use crate::config::Limits;
 
 /// Brackets in each other. The parser goes down a call for each, and gives up itself at 64 selections in each other.
@@ -39,6 +42,7 @@ pub(super) struct Documents {
     max_bytes: usize,
     max_depth: usize,
     max_aliases: usize,
+    trusted: Trusted,
     kept: Mutex<Kept>,
 }
 
@@ -60,19 +64,28 @@ struct Kept {
 }
 
 impl Documents {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, trusted: Trusted) -> Self {
         Self {
             max_bytes: limits.max_document_bytes,
             max_depth: limits.max_depth,
             max_aliases: limits.max_aliases,
+            trusted,
             kept: Mutex::default(),
         }
+    }
+
+    /// The text of the document that is asked for, before anything of it is read.
+    ///
+    /// # Errors
+    /// See [`Trusted::text`].
+    pub(super) fn text(&self, wanted: Wanted) -> Result<String, Refused> {
+        self.trusted.text(wanted)
     }
 
     /// The document of `text`.
     ///
     /// # Errors
-    /// INVALID_INPUT for syntax and size, QUERY_TOO_COMPLEX for depth, aliases and the number of selections.
+    /// INVALID_INPUT for syntax, size and the root of a subscription, QUERY_TOO_COMPLEX for depth, aliases and the number of selections.
     pub(super) fn read(&self, text: &str) -> Result<Arc<Parsed>, Refused> {
         if text.len() > self.max_bytes {
             let message = format!(
@@ -101,6 +114,7 @@ impl Documents {
         })?;
         self.measure(&document)?;
         let roots_once = merge_root(&mut document);
+        roots::of_subscriptions(&document)?;
         let may_be_raw = may_be_raw(&document);
         let parsed = Arc::new(Parsed {
             document: Arc::new(document),
@@ -346,6 +360,7 @@ mod tests {
             max_bytes: 32_768,
             max_depth: 15,
             max_aliases: 30,
+            trusted: Trusted::default(),
             kept: Mutex::default(),
         }
     }
