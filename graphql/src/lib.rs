@@ -17,7 +17,7 @@
 //! - A scalar must not resolve to [`Value::Binary`], which stands for JSON text here.
 //!
 //! What the edge does with a request: parse the document, refuse it if [`selections`] exceeds the limit (async-graphql spreads
-//! fragments before any of its own limits count), [`merge_root`], [`coerce_variables`], add [`Mode::Raw`] to the request's data if
+//! fragments before any of its own limits count), [`check_typenames`], [`merge_root`], [`coerce_variables`], add [`Mode::Raw`] to the request's data if
 //! [`may_be_raw`], execute, [`finish()`], [`to_json`].
 //!
 //! The upstream version is pinned: its registry is hidden from its documentation and may change in any release.
@@ -31,6 +31,7 @@ mod plan;
 mod resolve;
 mod roots;
 mod tally;
+mod typename;
 mod variables;
 
 /// A value as it stands in a document: it may be a variable, or hold one.
@@ -41,6 +42,7 @@ pub use json::{to_json, tree};
 pub use resolve::Mode;
 pub use roots::merge_root;
 pub use tally::Tally;
+pub use typename::check_typenames;
 pub use upstream_async_graphql::*;
 pub use variables::coerce_variables;
 

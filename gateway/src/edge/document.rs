@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_graphql::{
-    ServerError, may_be_raw, merge_root,
+    ServerError, check_typenames, may_be_raw, merge_root,
     parser::{
         parse_query,
         types::{ExecutableDocument, Selection, SelectionSet},
@@ -43,6 +43,8 @@ pub(super) struct Documents {
     max_depth: usize,
     max_aliases: usize,
     trusted: Trusted,
+    /// Whether the schema may be asked for.
+    introspection: bool,
     kept: Mutex<Kept>,
 }
 
@@ -64,12 +66,13 @@ struct Kept {
 }
 
 impl Documents {
-    pub(super) fn new(limits: &Limits, trusted: Trusted) -> Self {
+    pub(super) fn new(limits: &Limits, trusted: Trusted, introspection: bool) -> Self {
         Self {
             max_bytes: limits.max_document_bytes,
             max_depth: limits.max_depth,
             max_aliases: limits.max_aliases,
             trusted,
+            introspection,
             kept: Mutex::default(),
         }
     }
@@ -105,14 +108,13 @@ impl Documents {
             );
             return Err(Refused::invalid(message).over(MAX_NESTING, nesting));
         }
-        let mut document = parse_query(text).map_err(|error| {
-            let error = ServerError::from(error);
-            Refused {
-                locations: error.locations,
-                ..Refused::invalid(error.message)
-            }
-        })?;
+        let wrong = |error: ServerError| Refused {
+            locations: error.locations,
+            ..Refused::invalid(error.message)
+        };
+        let mut document = parse_query(text).map_err(|error| wrong(error.into()))?;
         self.measure(&document)?;
+        check_typenames(&document).map_err(wrong)?;
         let roots_once = merge_root(&mut document);
         roots::of_subscriptions(&document)?;
         let may_be_raw = may_be_raw(&document);
@@ -132,6 +134,7 @@ impl Documents {
     fn measure(&self, document: &ExecutableDocument) -> Result<(), Refused> {
         let mut measure = Measure {
             document,
+            introspection: self.introspection,
             selections: 0,
             depth: 0,
             aliases: 0,
@@ -241,6 +244,7 @@ fn nesting(text: &str) -> usize {
 
 struct Measure<'a> {
     document: &'a ExecutableDocument,
+    introspection: bool,
     selections: usize,
     depth: usize,
     aliases: usize,
@@ -287,6 +291,12 @@ impl<'a> Measure<'a> {
             match &item.node {
                 Selection::Field(field) => {
                     let name = field.node.name.node.as_str();
+                    if !self.introspection && matches!(name, "__schema" | "__type") {
+                        return Err(Refused {
+                            locations: vec![item.pos],
+                            ..Refused::invalid("introspection is turned off on this server")
+                        });
+                    }
                     if let Some(alias) = &field.node.alias {
                         aliased.push((name, alias.node.as_str()));
                     }
@@ -361,6 +371,7 @@ mod tests {
             max_depth: 15,
             max_aliases: 30,
             trusted: Trusted::default(),
+            introspection: true,
             kept: Mutex::default(),
         }
     }

@@ -23,6 +23,13 @@ use http_body_util::BodyExt;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
+};
 use tracing::Instrument;
 
 use super::{
@@ -90,6 +97,7 @@ impl Default for Times {
 pub struct Settings {
     limits: Limits,
     trusted: Trusted,
+    introspection: bool,
     names: Names,
     trusted_proxies: Vec<IpNet>,
     /// Only tests change these.
@@ -105,6 +113,7 @@ impl Settings {
         Ok(Self {
             limits: config.limits.clone(),
             trusted: Trusted::load(&config.trusted_documents)?,
+            introspection: config.introspection,
             names: Names::new(config, address),
             trusted_proxies: config.trusted_proxies.clone(),
             times: Times::default(),
@@ -129,7 +138,7 @@ impl<G: Graph> Edge<G> {
         let tasks = Tasks::new();
         let trusted = std::mem::take(&mut settings.trusted);
         Arc::new(Self {
-            documents: Documents::new(&settings.limits, trusted),
+            documents: Documents::new(&settings.limits, trusted, settings.introspection),
             census: Arc::new(Census::new(settings.limits.max_connections_per_user)),
             settings,
             graph: OnceLock::new(),
@@ -154,6 +163,7 @@ impl<G: Graph> Edge<G> {
             .with_state(self.clone())
             .merge(more)
             .fallback(not_found)
+            .layer(compression())
             .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
     }
 
@@ -214,6 +224,21 @@ impl<G: Graph> Edge<G> {
             }
         }
     }
+}
+
+/// Answers below this many bytes are sent as they are.
+const COMPRESSED_FROM: u16 = 1024;
+
+/// Compresses answers for clients that take it, but for streams, whose events must not wait for each other. What is secret in an
+/// answer can't be guessed from its length: no page can have a request sent with credentials that it does not hold itself.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let when = SizeAbove::new(COMPRESSED_FROM)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("multipart/mixed"))
+        .and(NotForContentType::IMAGES);
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(when)
 }
 
 /// The id of a request, in its extensions.

@@ -180,6 +180,72 @@ async fn who_names_no_form_gets_the_older_one() {
 }
 
 #[tokio::test]
+async fn long_answers_are_compressed_for_who_takes_it() {
+    let server = Server::start(&[]).await;
+    let query = |name: &str| {
+        json!({"query": "query($n: String) { hello(name: $n) }", "variables": {"n": name}})
+            .to_string()
+    };
+    let (short, long) = (query("x"), query(&"x".repeat(5000)));
+    for (body, accept, compressed) in [
+        (&long, "gzip", true),
+        (&long, "br, gzip;q=0.5", true),
+        (&long, "identity", false),
+        (&long, "gzip;q=0", false),
+        (&short, "gzip", false),
+    ] {
+        let head = format!(
+            "POST /graphql\nContent-Type: application/json\nConnection: close\nAccept-Encoding: {accept}"
+        );
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream
+            .write_all(&server.request(&head, body.as_bytes()))
+            .await
+            .unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert_eq!(
+            head.contains("content-encoding: gzip"),
+            compressed,
+            "{accept}: {head}"
+        );
+        assert_eq!(
+            bytes.len() < 1000,
+            compressed || body.len() < 1000,
+            "{accept}: {head}"
+        );
+        let varies = head.contains("accept-encoding");
+        assert_eq!(varies, body.len() > 1000, "{accept}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn without_introspection_there_is_an_error_and_no_null() {
+    let server = Server::start(&[("WEFT_INTROSPECTION", "false")]).await;
+    for query in [
+        "{ __schema { queryType { name } } }",
+        "{ ...F } fragment F on Query { t: __type(name: \"Query\") { name } }",
+    ] {
+        let answer = server
+            .post("", &json!({ "query": query }).to_string())
+            .await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "INVALID_INPUT"),
+            "{answer:?}"
+        );
+        assert!(
+            answer.body.contains("introspection is turned off"),
+            "{answer:?}"
+        );
+    }
+    let answer = server.post("", r#"{"query":"{ __typename hello }"}"#).await;
+    assert_eq!(answer.json()["data"]["__typename"], "Query");
+}
+
+#[tokio::test]
 async fn credentials() {
     let server = Server::start(&[("WEFT_TRUSTED_PROXIES", "127.0.0.1")]).await;
     let cases = [
