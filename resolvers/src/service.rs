@@ -97,8 +97,7 @@ pub enum SearchKind {
     OpenSearch,
 }
 
-/// What this installation is built on: a database, a bus between its processes, a place for files and one to search in. In the
-/// data of the schema, too.
+/// What this installation is built on: a database, a bus between its processes, a place for files and one to search in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
 pub struct ServiceBackends {
     /// Where tables are kept.

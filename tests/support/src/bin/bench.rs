@@ -223,7 +223,7 @@ async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> 
         rows.extend(deaf(&house, sizes).await?);
     }
     if with(Only::Edge) {
-        rows.extend(idle(&house, sizes).await?);
+        rows.extend(idle(cluster, sizes).await?);
         rows.push(flood(&house, sizes).await?);
     }
     if let Some(row) = litellm(&house).await? {
@@ -740,12 +740,7 @@ async fn reader(
 const QUIET: usize = 100;
 
 /// What a subscription costs in which nothing happens, with its share of its socket.
-async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
-    let agent = house.agent("tokens-1-1").await;
-    let mut conversations = Vec::new();
-    for _ in 0..QUIET.min(sizes.idle) {
-        conversations.push(house.conversation(&agent).await.id);
-    }
+async fn idle(cluster: Option<&str>, sizes: Sizes) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (how, each, is_own) in [
         ("one on each socket", 1, false),
@@ -753,6 +748,13 @@ async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
         ("fifty on each socket", 50, false),
     ] {
         tell("subscriptions in which nothing happens");
+        // what others gave back would be taken again, and not show
+        let house = House::new(cluster).await?;
+        let agent = house.agent("tokens-1-1").await;
+        let mut conversations = Vec::new();
+        for _ in 0..QUIET.min(sizes.idle) {
+            conversations.push(house.conversation(&agent).await.id);
+        }
         let half = sizes.idle / 2;
         // as for those above: the first half takes from the system what it takes to begin
         let (mut seated, mut resident) = (Vec::new(), [0, 0]);
@@ -768,7 +770,7 @@ async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
                 json!({"query": query, "variables": {"id": id}})
             };
             viewers.subscribe_to(each, payload).await;
-            sleep(sizes.settled.min(Duration::from_secs(5))).await;
+            at_rest(&house).await?;
             *bytes = house.weft.resident_bytes();
             seated.push(viewers);
         }
@@ -780,6 +782,19 @@ async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
         ));
     }
     Ok(rows)
+}
+
+/// Until the server has had next to nothing to do for two seconds: all have begun.
+async fn at_rest(house: &House) -> Result<()> {
+    let (mut busy, mut quiet) = (processor_time(house.weft.pid())?, 0);
+    while quiet < 2 {
+        sleep(Duration::from_secs(1)).await;
+        let now = processor_time(house.weft.pid())?;
+        let idle = now.saturating_sub(busy) < Duration::from_millis(150);
+        quiet = if idle { quiet + 1 } else { 0 };
+        busy = now;
+    }
+    Ok(())
 }
 
 /// How long the events of a quiet answer take, alone on its socket and beside an operation that always has more.
