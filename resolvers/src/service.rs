@@ -24,6 +24,8 @@ pub struct ServiceLimits {
     pub max_document_bytes: i32,
     /// Bytes of a whole request, uploads aside.
     pub max_request_bytes: i32,
+    /// Bytes of an answer, or of an event of a subscription, about; a longer one is QUERY_TOO_COMPLEX.
+    pub max_response_bytes: i32,
     /// Milliseconds that a query may take.
     pub query_timeout_ms: i32,
     /// Milliseconds that a mutation may take.

@@ -58,9 +58,7 @@ impl Client {
     ) -> Result<Stream, Answer> {
         let accept = match form {
             Form::Events => "text/event-stream",
-            Form::Parts => {
-                "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json"
-            }
+            Form::Parts => "multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json",
         };
         let mut request = self
             .request(reqwest::Method::POST, "/graphql")
