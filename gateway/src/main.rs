@@ -7,6 +7,7 @@ mod edge;
 mod graph;
 mod health;
 mod logging;
+mod page;
 mod serve;
 mod wiring;
 

@@ -2,8 +2,9 @@
 
 use std::{io::Write as _, net::SocketAddr};
 
-use adapters::tasks::Tasks;
+use adapters::{sealing::Secret, tasks::Tasks};
 use axum::{Router, http::header, response::IntoResponse, routing::get};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     edge::{self, Edge, Listener, Settings},
+    page,
     wiring::{App, Ground},
 };
 
@@ -41,7 +43,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ground = Ground::take(&config)?;
     let listener = Listener::bind("listen", &config.listen).await?;
     let address = listener.address();
-    let edge = Edge::new(Settings::new(&config, address));
+    let edge = Edge::new(Settings::new(&config, address)?);
     let end = CancellationToken::new();
     // From here on `/health` answers, and everything else: not yet.
     let serving = edge::serve(
@@ -89,6 +91,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// What is served besides the graph.
 fn pages(config: &Config) -> Router {
     let mut pages = Router::new();
+    if config.graphiql && config.roles.api {
+        pages = pages.merge(page::routes());
+    }
     if config.introspection {
         let sdl = schema::sdl();
         pages = pages.route(
@@ -113,24 +118,51 @@ async fn welcome(config: &Config, app: &App, address: SocketAddr) -> anyhow::Res
         let at_the_machine = address.ip().is_loopback()
             && config.public_url.is_none()
             && config.trusted_proxies.is_empty();
-        let mut first = serde_json::json!({"email": "you@example.com", "password": "CHOOSE-ONE", "name": "You", "tenantName": "Your team"});
-        if !at_the_machine {
-            first["token"] = app.authority.setup_token().expose().into();
-        }
-        let query = "mutation($input: SetUpInput!) { setUp(input: $input) { accessToken errors { message path } } }";
-        let body = serde_json::json!({"query": query, "variables": {"input": first}});
-        text += &format!(
-            "\nMake the first user, with a password of your own; the answer's accessToken is then the header `Authorization: Bearer …`:\n\n  \
-             curl {base}/graphql -H 'Content-Type: application/json' -d '{body}'\n\n"
-        );
+        let token = (!at_the_machine).then(|| app.authority.setup_token());
+        let token = token.as_ref().map(Secret::expose);
+        text += &match config.graphiql && config.roles.api {
+            true => first_user_by_page(&base, token),
+            false => first_user_by_hand(&base, token),
+        };
     }
-    text += &format!(
-        "The graph is at {base}/graphql, its schema at {base}/schema.graphql. Settings: `weft config`. Stop it by Ctrl-C.\n"
-    );
+    text += &format!("The graph is at {base}/graphql");
+    if config.introspection {
+        text += &format!(", its schema at {base}/schema.graphql");
+    }
+    text += ". Settings: `weft config`. Stop it by Ctrl-C.\n";
     // Nobody may be there to read it.
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
+}
+
+/// What may not stand in a link as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The link to the form of the first user. The token is in the fragment, which browsers send to nobody.
+fn first_user_by_page(base: &str, token: Option<&str>) -> String {
+    let fragment = token
+        .map(|token| format!("#setup={}", utf8_percent_encode(token, RESERVED)))
+        .unwrap_or_default();
+    format!("\nMake the first user in a browser:\n\n  {base}/{fragment}\n\n")
+}
+
+/// The command that makes the first user, where there is no page for it.
+fn first_user_by_hand(base: &str, token: Option<&str>) -> String {
+    let mut first = serde_json::json!({"email": "you@example.com", "password": "CHOOSE-ONE", "name": "You", "tenantName": "Your team"});
+    if let Some(token) = token {
+        first["token"] = token.into();
+    }
+    let query = "mutation($input: SetUpInput!) { setUp(input: $input) { accessToken errors { message path } } }";
+    let body = serde_json::json!({"query": query, "variables": {"input": first}});
+    format!(
+        "\nMake the first user, with a password of your own; the answer's accessToken is then the header `Authorization: Bearer …`:\n\n  \
+         curl {base}/graphql -H 'Content-Type: application/json' -d '{body}'\n\n"
+    )
 }
 
 /// An address that a client on this machine can call.

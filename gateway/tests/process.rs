@@ -135,9 +135,16 @@ fn it_starts_in_an_empty_folder_and_ends_when_told() {
         "{other}"
     );
 
+    let page = running.ask("GET /");
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("src=\"page/page.js\""),
+        "{page}"
+    );
+
+    let base = running.base.clone();
     let said = running.end();
     assert!(
-        said.contains("setUp(input: $input)") && !said.contains("\"token\""),
+        said.contains(&format!("\n  http://{base}/\n")) && !said.contains("#setup"),
         "{said}"
     );
     assert!(!data.join("address").exists());
@@ -154,12 +161,28 @@ fn it_starts_in_an_empty_folder_and_ends_when_told() {
 #[test]
 fn the_set_up_token_is_printed_where_it_is_needed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = weft(folder.path());
-    command
-        .env("WEFT_TRUSTED_PROXIES", "10.0.0.0/8")
-        .env("WEFT_SETUP_TOKEN", "open-sesame");
-    let said = Running::start(command).end();
-    assert!(said.contains("\"token\":\"open-sesame\""), "{said}");
+    let start = |page: &str| {
+        let mut command = weft(folder.path());
+        command
+            .env("WEFT_TRUSTED_PROXIES", "10.0.0.0/8")
+            .env("WEFT_SETUP_TOKEN", "open-sesame & more")
+            .env("WEFT_GRAPHIQL", page);
+        Running::start(command)
+    };
+    let said = start("true").end();
+    assert!(
+        said.contains("/#setup=open-sesame%20%26%20more\n") && !said.contains("curl"),
+        "{said}"
+    );
+    // where there is no page, the command for it
+    let running = start("false");
+    assert!(running.ask("GET /").starts_with("HTTP/1.1 404"));
+    assert!(running.ask("GET /page/page.js").starts_with("HTTP/1.1 404"));
+    let said = running.end();
+    assert!(
+        said.contains("\"token\":\"open-sesame & more\"") && !said.contains("#setup"),
+        "{said}"
+    );
 }
 
 #[test]

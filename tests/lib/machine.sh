@@ -34,6 +34,7 @@ prepare_machine() {
   command -v unshare >/dev/null || missing+=(util-linux)
   command -v node >/dev/null || missing+=(nodejs)
   command -v npm >/dev/null || missing+=(npm)
+  command -v chromium >/dev/null || missing+=(chromium)
   command -v psql >/dev/null || missing+=(postgresql-client)
   [ -n "$(postgres_programs)" ] || missing+=(postgresql-15)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
@@ -62,5 +63,7 @@ prepare_node() {
 
 prepare_clients() {
   prepare_node "$root/tests/outside/node"
+  prepare_node "$root/tests/outside/answers"
+  prepare_node "$root/tests/outside/browser"
   prepare_python "$root/tests/outside/python"
 }
