@@ -7,7 +7,7 @@ use std::{
 };
 
 use adapters::tasks::Tasks;
-use async_graphql::{Mode, Request, Response};
+use async_graphql::{Mode, Request, Response, ServerError, parser::types::ExecutableDocument};
 use auth::{Authority, Credential, Identity, RequestContext};
 use entities::{
     CommandError, Db,
@@ -163,6 +163,10 @@ impl AppGraph {
 
 impl Graph for AppGraph {
     type Caller = Caller;
+
+    fn check(&self, document: &ExecutableDocument) -> Vec<ServerError> {
+        self.served.check(document)
+    }
 
     async fn authenticate(&self, credentials: Credentials) -> Result<Caller, Refused> {
         let credential = Credential {

@@ -27,7 +27,11 @@ pub fn merge_root(doc: &mut ExecutableDocument) -> bool {
         }
     }
     let mut left = LOOKED_THROUGH;
-    doc.operations.iter().all(|(_, operation)| {
+    let mut mutations = doc
+        .operations
+        .iter()
+        .filter(|(_, operation)| operation.node.ty == OperationType::Mutation);
+    mutations.all(|(_, operation)| {
         root_keys_once(
             doc,
             &operation.node.selection_set.node,

@@ -32,7 +32,7 @@ pub struct ServiceLimits {
     pub mutation_timeout_ms: i32,
     /// Subscriptions on one WebSocket.
     pub max_subscriptions_per_connection: i32,
-    /// WebSockets of one user.
+    /// Connections of one user at once: WebSockets, and subscriptions over HTTP.
     pub max_connections_per_user: i32,
     /// Characters of a message's text.
     pub max_message_chars: i32,

@@ -9,7 +9,8 @@ use support::{
 
 use crate::scene::{PATIENCE, Scene};
 
-const RUN: &str = "subscription ($run: ID!, $after: Cursor) { runEvents(runId: $run, after: $after) {
+const RUN: &str =
+    "subscription ($run: ID!, $after: Cursor) { runEvents(runId: $run, after: $after) {
     __typename cursor at ... on TextDelta { offset text } } }";
 /// In fragments.
 const CONVERSATION: &str = "subscription S($id: ID!) { ...Root }
@@ -32,7 +33,13 @@ async fn whole(mut stream: Stream, field: &str) -> Vec<(Option<String>, Value)> 
     }
 }
 
-async fn begin(client: &Client, form: Form, document: &str, variables: Value, after: Option<&str>) -> Stream {
+async fn begin(
+    client: &Client,
+    form: Form,
+    document: &str,
+    variables: Value,
+    after: Option<&str>,
+) -> Stream {
     let stream = client.stream(form, document, variables, after).await;
     stream.unwrap_or_else(|answer| panic!("{}: {}", answer.status, answer.text()))
 }
@@ -59,7 +66,11 @@ async fn one_cursor_is_good_on_every_way() {
     let plain = |all: &[(Option<String>, Value)]| -> Vec<Value> {
         all.iter().map(|(_, event)| event.clone()).collect()
     };
-    let said = |all: &[Value]| -> String { all.iter().filter_map(|event| event["text"].as_str()).collect() };
+    let said = |all: &[Value]| -> String {
+        all.iter()
+            .filter_map(|event| event["text"].as_str())
+            .collect()
+    };
     assert_eq!(said(&plain(&events)), expected_text("hello", 40));
     assert_eq!(said(&plain(&parts)), expected_text("hello", 40));
     for (cursor, event) in &events {
@@ -69,7 +80,9 @@ async fn one_cursor_is_good_on_every_way() {
     // after each of them, by each way, the rest: its text to the letter
     for (cursor, _) in events.iter().step_by(7) {
         let cursor = cursor.clone().expect("a cursor");
-        let at = events.iter().position(|(other, _)| other.as_deref() == Some(cursor.as_str()));
+        let at = events
+            .iter()
+            .position(|(other, _)| other.as_deref() == Some(cursor.as_str()));
         let rest = said(&plain(&events[at.expect("there") + 1..]));
         let resumed = whole(begin(Form::Events, Some(cursor.clone())).await, "runEvents").await;
         assert_eq!(said(&plain(&resumed)), rest);
@@ -83,14 +96,22 @@ async fn one_cursor_is_good_on_every_way() {
         // what the header says goes before the variable
         let first = events[0].0.clone();
         let client = &scene.client;
-        let stream = client.stream(Form::Events, RUN, variables, first.as_deref()).await;
+        let stream = client
+            .stream(Form::Events, RUN, variables, first.as_deref())
+            .await;
         let all = whole(stream.expect("a stream"), "runEvents").await;
         assert_eq!(said(&plain(&all)), expected_text("hello", 40));
     }
-    let wrong = scene.client.stream(Form::Events, RUN, variables.clone(), Some("nonsense")).await;
+    let wrong = scene
+        .client
+        .stream(Form::Events, RUN, variables.clone(), Some("nonsense"))
+        .await;
     let mut wrong = wrong.expect("a stream");
     let (_, refused) = answer(&mut wrong).await;
-    assert_eq!(refused["errors"][0]["extensions"]["code"], "INVALID_INPUT", "{refused}");
+    assert_eq!(
+        refused["errors"][0]["extensions"]["code"], "INVALID_INPUT",
+        "{refused}"
+    );
     assert_eq!(wrong.next(PATIENCE).await, Next::Complete);
 }
 
@@ -100,18 +121,34 @@ async fn a_stream_goes_on_after_its_server_was_killed() {
     let agent = scene.agent("tokens-60-20").await;
     let sent = scene.client.send_to_agent(&agent, "hello").await;
     let variables = json!({"id": sent.conversation});
-    let mut stream = begin(&scene.client, Form::Events, CONVERSATION, variables.clone(), Some(&sent.cursor)).await;
+    let mut stream = begin(
+        &scene.client,
+        Form::Events,
+        CONVERSATION,
+        variables.clone(),
+        Some(&sent.cursor),
+    )
+    .await;
     let (mut said, mut last, mut seen) = (String::new(), None, Vec::new());
     while said.len() < 40 {
         let (cursor, event) = answer(&mut stream).await;
         seen.push(cursor.clone());
         last = cursor;
-        said += event["data"]["conversationEvents"]["text"].as_str().unwrap_or_default();
+        said += event["data"]["conversationEvents"]["text"]
+            .as_str()
+            .unwrap_or_default();
     }
     scene.weft.kill9();
     while stream.next(PATIENCE).await != Next::Broken {}
     scene.weft.restart().await;
-    let mut stream = begin(&scene.client, Form::Events, CONVERSATION, variables, last.as_deref()).await;
+    let mut stream = begin(
+        &scene.client,
+        Form::Events,
+        CONVERSATION,
+        variables,
+        last.as_deref(),
+    )
+    .await;
     loop {
         let (cursor, event) = answer(&mut stream).await;
         assert!(!seen.contains(&cursor), "told twice: {event}");
@@ -138,7 +175,10 @@ async fn changes_come_with_their_cursors_too() {
         ids.push(scene.agent(name).await);
     }
     let mut told: Vec<Value> = Vec::new();
-    while !ids.iter().all(|id| told.iter().any(|event| event["id"] == **id)) {
+    while !ids
+        .iter()
+        .all(|id| told.iter().any(|event| event["id"] == **id))
+    {
         let (cursor, mut event) = answer(&mut stream).await;
         let event = event["data"]["changes"].take();
         assert_eq!(cursor.as_deref(), event["cursor"].as_str(), "{event}");
@@ -177,7 +217,9 @@ async fn who_is_signed_out_is_told_nothing_more() {
         };
         assert_eq!(end, Next::Broken);
     }
-    let refused = signed_in.stream(Form::Events, CHANGES, json!({}), None).await;
+    let refused = signed_in
+        .stream(Form::Events, CHANGES, json!({}), None)
+        .await;
     assert_eq!(refused.expect_err("no stream").status, 401);
 }
 
@@ -187,7 +229,10 @@ async fn only_trusted_documents_where_they_are_required() {
     let document = "query Name { service { name } }";
     std::fs::write(folder.path().join("name.graphql"), document).expect("a file");
     let options = Options::default()
-        .with("WEFT_TRUSTED_DOCUMENTS__FOLDER", folder.path().to_str().expect("UTF-8"))
+        .with(
+            "WEFT_TRUSTED_DOCUMENTS__FOLDER",
+            folder.path().to_str().expect("UTF-8"),
+        )
         .with("WEFT_TRUSTED_DOCUMENTS__MODE", "require");
     let weft = Weft::start(options).await;
     let client = weft.client();
@@ -195,7 +240,9 @@ async fn only_trusted_documents_where_they_are_required() {
     let digest = "7a4c70c996f31eff3d8ff340c37f5a369569e479fb9b4ccc512ce3af5c90bab7";
     let ask = |body: Value| {
         let request = client.request(reqwest::Method::POST, "/graphql");
-        let request = request.header("accept", "application/graphql-response+json").json(&body);
+        let request = request
+            .header("accept", "application/graphql-response+json")
+            .json(&body);
         client.send(request)
     };
     for body in [
@@ -204,15 +251,30 @@ async fn only_trusted_documents_where_they_are_required() {
         json!({"query": document}),
     ] {
         let answer = ask(body.clone()).await;
-        assert_eq!(answer.json()["data"]["service"]["name"], "Weft", "{body}: {}", answer.text());
+        assert_eq!(
+            answer.json()["data"]["service"]["name"],
+            "Weft",
+            "{body}: {}",
+            answer.text()
+        );
     }
-    for query in ["{ service { name } }", "{ not a document", "{ __schema { types { name } } }"] {
+    for query in [
+        "{ service { name } }",
+        "{ not a document",
+        "{ __schema { types { name } } }",
+    ] {
         let answer = ask(json!({ "query": query })).await;
         let code = answer.json()["errors"][0]["extensions"]["code"].clone();
         assert_eq!((answer.status, code), (403, json!("FORBIDDEN")), "{query}");
     }
     let other = ask(json!({"documentId": format!("sha256:{}", "0".repeat(64))})).await;
-    assert_eq!((other.status, other.text().contains("PersistedQueryNotFound")), (404, true));
+    assert_eq!(
+        (
+            other.status,
+            other.text().contains("PersistedQueryNotFound")
+        ),
+        (404, true)
+    );
     let mut socket = Socket::open(client.base()).await.expect("a socket");
     socket.initialise(None).await.expect("taken in");
     for (payload, kind) in [
@@ -220,7 +282,10 @@ async fn only_trusted_documents_where_they_are_required() {
         (json!({"query": "{ service { name } }"}), "error"),
     ] {
         let id = kind;
-        socket.send(&json!({"id": id, "type": "subscribe", "payload": payload})).await.expect("sent");
+        socket
+            .send(&json!({"id": id, "type": "subscribe", "payload": payload}))
+            .await
+            .expect("sent");
         loop {
             let Frame::Message(message) = socket.receive(PATIENCE).await else {
                 continue;

@@ -52,9 +52,30 @@ pub(super) struct Documents {
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) document: Arc<ExecutableDocument>,
-    /// Whether each key stands once at the roots: else a mutation would happen twice.
+    /// Whether each key stands once at the root of each mutation: else it would happen twice.
     pub(super) roots_once: bool,
     pub(super) may_be_raw: bool,
+}
+
+/// Why a document is not answered; one error at least.
+#[derive(Debug)]
+pub(super) struct Unfit(Vec<ServerError>);
+
+impl Unfit {
+    pub(super) fn into_errors(self) -> Vec<ServerError> {
+        self.0
+    }
+
+    /// Of the first error.
+    pub(super) fn message(&self) -> &str {
+        self.0.first().map_or("", |error| &error.message)
+    }
+}
+
+impl From<Refused> for Unfit {
+    fn from(refused: Refused) -> Self {
+        Self(vec![refused.into_error()])
+    }
 }
 
 /// Two generations: what is used is moved to the young one, and when that is full the old one goes.
@@ -88,15 +109,22 @@ impl Documents {
     /// The document of `text`.
     ///
     /// # Errors
-    /// INVALID_INPUT for syntax, size and the root of a subscription, QUERY_TOO_COMPLEX for depth, aliases and the number of selections.
-    pub(super) fn read(&self, text: &str) -> Result<Arc<Parsed>, Refused> {
+    /// INVALID_INPUT for syntax, size and the root of a subscription, QUERY_TOO_COMPLEX for depth, aliases and the number of
+    /// selections; and what `check` finds, which looks at the document as it was written.
+    pub(super) fn read(
+        &self,
+        text: &str,
+        check: impl FnOnce(&ExecutableDocument) -> Vec<ServerError>,
+    ) -> Result<Arc<Parsed>, Unfit> {
         if text.len() > self.max_bytes {
             let message = format!(
                 "`query` has {} bytes, at most {} are allowed",
                 text.len(),
                 self.max_bytes
             );
-            return Err(Refused::invalid(message).over(self.max_bytes, text.len()));
+            return Err(Refused::invalid(message)
+                .over(self.max_bytes, text.len())
+                .into());
         }
         if let Some(parsed) = self.kept().get(text) {
             return Ok(parsed);
@@ -106,7 +134,7 @@ impl Documents {
             let message = format!(
                 "`query` has {nesting} brackets in each other, at most {MAX_NESTING} are allowed"
             );
-            return Err(Refused::invalid(message).over(MAX_NESTING, nesting));
+            return Err(Refused::invalid(message).over(MAX_NESTING, nesting).into());
         }
         let wrong = |error: ServerError| Refused {
             locations: error.locations,
@@ -115,6 +143,10 @@ impl Documents {
         let mut document = parse_query(text).map_err(|error| wrong(error.into()))?;
         self.measure(&document)?;
         check_typenames(&document).map_err(wrong)?;
+        let wrong = check(&document);
+        if !wrong.is_empty() {
+            return Err(Unfit(wrong));
+        }
         let roots_once = merge_root(&mut document);
         roots::of_subscriptions(&document)?;
         let may_be_raw = may_be_raw(&document);
@@ -376,6 +408,14 @@ mod tests {
         }
     }
 
+    fn read(documents: &Documents, text: &str) -> Result<Arc<Parsed>, Unfit> {
+        documents.read(text, |_| Vec::new())
+    }
+
+    fn first(unfit: Unfit) -> serde_json::Value {
+        serde_json::to_value(&unfit.into_errors()[0]).unwrap()
+    }
+
     fn deep(levels: usize) -> String {
         format!("{}a{}", "{a".repeat(levels - 1) + "{", "}".repeat(levels))
     }
@@ -485,16 +525,13 @@ mod tests {
             ),
         ];
         for (name, text, expected) in cases {
-            let got = documents().read(text);
+            let got = read(&documents(), text);
             match expected {
-                None => assert!(got.is_ok(), "{name}: {}", got.unwrap_err()),
+                None => assert!(got.is_ok(), "{name}: {}", got.unwrap_err().message()),
                 Some((code, limit, actual)) => {
-                    let refused = got.expect_err(name);
-                    assert_eq!(
-                        (refused.code, refused.limit, refused.actual),
-                        (*code, Some(*limit), Some(*actual)),
-                        "{name}: {refused}"
-                    );
+                    let refused = first(got.expect_err(name));
+                    let expected = serde_json::json!({"code": code.as_str(), "limit": limit, "actual": actual});
+                    assert_eq!(refused["extensions"], expected, "{name}: {refused}");
                 }
             }
         }
@@ -502,9 +539,9 @@ mod tests {
 
     #[test]
     fn syntax_errors_have_a_place() {
-        let refused = documents().read("{ a").unwrap_err();
-        assert_eq!(refused.code, Code::InvalidInput);
-        assert_eq!(refused.locations.len(), 1);
+        let refused = first(read(&documents(), "{ a").unwrap_err());
+        assert_eq!(refused["extensions"]["code"], "INVALID_INPUT");
+        assert_eq!(refused["locations"].as_array().unwrap().len(), 1);
         for text in [
             "",
             "}",
@@ -514,20 +551,18 @@ mod tests {
             "{ a } \u{0}",
             "query A { a } query A { a }",
         ] {
-            assert!(documents().read(text).is_err(), "{text}");
+            assert!(read(&documents(), text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn the_cache_is_bounded_and_keeps_what_is_used() {
         let documents = documents();
-        let used = documents.read("{ used }").unwrap();
+        let used = read(&documents, "{ used }").unwrap();
         for i in 0..2000 {
-            documents
-                .read(&format!("{{ a{i} }} #{}", "x".repeat(1000)))
-                .unwrap();
+            read(&documents, &format!("{{ a{i} }} #{}", "x".repeat(1000))).unwrap();
             assert!(
-                Arc::ptr_eq(&used, &documents.read("{ used }").unwrap()),
+                Arc::ptr_eq(&used, &read(&documents, "{ used }").unwrap()),
                 "{i}"
             );
         }

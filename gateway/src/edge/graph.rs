@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use async_graphql::{
-    Request, Response,
+    Request, Response, ServerError,
     parser::types::{ExecutableDocument, OperationType},
 };
 use bytes::Bytes;
@@ -20,6 +20,9 @@ use crate::config::Secret;
 pub trait Graph: Send + Sync + 'static {
     /// Who is asking, established once per request or socket. Cheap to clone.
     type Caller: Clone + Send + Sync + 'static;
+
+    /// What is wrong with a document, whatever values its variables get. Asked once for each document that is kept.
+    fn check(&self, document: &ExecutableDocument) -> Vec<ServerError>;
 
     /// Who is asking. No credential at all is fine: an anonymous caller.
     ///
@@ -134,9 +137,9 @@ pub struct Credentials {
 /// One operation, its document parsed and within the limits of size, depth and aliases.
 #[derive(Debug)]
 pub struct Operation {
-    /// With `parsed_query` set.
+    /// Without its document parsed.
     pub request: Request,
-    /// The same document, shared with the cache.
+    /// The document, shared with the cache.
     pub document: Arc<ExecutableDocument>,
     /// Whether it can be executed with `Mode::Raw`: [`async_graphql::may_be_raw`].
     pub may_be_raw: bool,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use adapters::tasks::Tasks;
-use async_graphql::Response as GraphResponse;
+use async_graphql::{Response as GraphResponse, parser::types::OperationType};
 use axum::{
     Extension, Router,
     body::{Body, Bytes},
@@ -112,7 +112,7 @@ impl Settings {
     pub fn new(config: &Config, address: SocketAddr) -> Result<Self, TrustedError> {
         Ok(Self {
             limits: config.limits.clone(),
-            trusted: Trusted::load(&config.trusted_documents)?,
+            trusted: Trusted::load(&config.trusted_documents, &config.limits)?,
             introspection: config.introspection,
             names: Names::new(config, address),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -159,9 +159,9 @@ impl<G: Graph> Edge<G> {
             .route("/graphql", any(graphql::<G>))
             .route("/health", get(async || status(StatusCode::OK, "ok")))
             .route("/ready", get(ready::<G>))
-            .method_not_allowed_fallback(wrong_method)
             .with_state(self.clone())
             .merge(more)
+            .method_not_allowed_fallback(wrong_method)
             .fallback(not_found)
             .layer(compression())
             .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
@@ -401,7 +401,7 @@ async fn graphql<G: Graph>(
     }
     let ours = page == Page::Ours;
     let client = Client::of(&parts.headers, peer, &edge.settings.trusted_proxies, ours);
-    let answered = if upgrade && parts.method == Method::GET {
+    let answered = if parts.method == Method::GET && wants_socket(&parts.headers) {
         upgrade_to_socket(&edge, &mut parts, client, id.clone()).await
     } else if parts.method == Method::OPTIONS {
         Ok(preflight(&page))
@@ -421,6 +421,17 @@ async fn graphql<G: Graph>(
     response
 }
 
+/// Whether an upgrade to a WebSocket is asked for. Other upgrades may be passed over (RFC 9110, section 7.8): clients that could
+/// speak HTTP/2 say so in the same header.
+fn wants_socket(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case("websocket"))
+}
+
 /// The browser's question whether a page of another origin may ask. Credentials are never of the kind that browsers add.
 fn preflight(page: &Page) -> Response {
     let mut headers = HeaderMap::new();
@@ -429,7 +440,7 @@ fn preflight(page: &Page) -> Response {
         HeaderValue::from_static("GET, POST, OPTIONS"),
     );
     if let Page::Allowed(_) = page {
-        let allowed = "Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of, Last-Event-ID, Traceparent, Tracestate, Apollo-Require-Preflight, Weft-Csrf";
+        let allowed = "Accept, Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of, Last-Event-ID, Traceparent, Tracestate, Apollo-Require-Preflight, Weft-Csrf, Apollographql-Client-Name, Apollographql-Client-Version";
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static("GET, POST"),
@@ -481,18 +492,25 @@ async fn one_request<G: Graph>(
             ));
         }
     };
-    let mut operation = match asked.operation(edge.documents(), id.to_owned()) {
-        Ok(operation) => operation,
-        Err(refused) => {
-            return Ok(match (one, many) {
-                (Some(media), _) => respond(media, Answer::refused(refused, id)),
-                (None, Some(many)) => stream::refusal(edge, refused, many, id.to_owned()),
-                (None, None) => Rejection::from(refused).answer(Media::Json, id),
-            });
+    let asked = asked.operation(edge.documents(), &**graph, id.to_owned());
+    let mut operation = match (asked, one, many) {
+        (Ok(operation), ..) => operation,
+        (Err(unfit), None, Some(many)) => {
+            return Ok(stream::refusal(edge, unfit, many, id.to_owned()));
+        }
+        (Err(unfit), one, _) => {
+            let response = GraphResponse::from_errors(unfit.into_errors());
+            return Ok(respond(
+                one.unwrap_or(Media::Json),
+                Answer::of(response, id),
+            ));
         }
     };
-    if operation.is_mutation() && parts.method == Method::GET {
-        return Err(Rejection::method("POST", "mutations are sent by POST"));
+    if parts.method == Method::GET && operation.kind != OperationType::Query {
+        return Err(Rejection::method(
+            "POST",
+            "mutations and subscriptions are sent by POST",
+        ));
     }
     let many = match (operation.is_subscription(), one, many) {
         (true, _, Some(many)) | (false, None, Some(many @ Many::Events)) => Some(many),

@@ -1,15 +1,15 @@
 //! From JSON or a query string to an operation.
 
 use async_graphql::{
-    Extensions, Request, Variables, coerce_variables,
+    Extensions, Request, Variables,
     parser::types::{DocumentOperations, OperationType},
 };
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
 use super::{
-    Operation, Refused,
-    document::Documents,
+    Graph, Operation, Refused,
+    document::{Documents, Unfit},
     trusted::{Digest, Wanted},
 };
 
@@ -79,7 +79,12 @@ impl Asked {
         };
         let (variables, extensions) = (object("variables")?, object("extensions")?);
         Ok(Self {
-            document: wanted(query, document_id, &extensions)?,
+            document: match (&query, &document_id, extensions.get("persistedQuery")) {
+                (None, None, None | Some(Value::Null)) => {
+                    return Err(Refused::invalid("`query` is missing"));
+                }
+                _ => wanted(query, document_id, &extensions).unwrap_or_else(Wanted::Nonsense),
+            },
             operation_name,
             variables,
             extensions,
@@ -128,19 +133,20 @@ impl Asked {
     pub(super) fn operation(
         self,
         documents: &Documents,
+        graph: &impl Graph,
         request_id: String,
-    ) -> Result<Operation, Refused> {
+    ) -> Result<Operation, Unfit> {
         let query = documents.text(self.document)?;
-        let parsed = documents.read(&query)?;
+        let parsed = documents.read(&query, |document| graph.check(document))?;
         let document = parsed.document.clone();
         let operation = match (&document.operations, &self.operation_name) {
             (DocumentOperations::Single(operation), None) => operation,
             (DocumentOperations::Multiple(operations), None) => match operations.values().next() {
                 Some(operation) if operations.len() == 1 => operation,
                 _ => {
-                    return Err(Refused::invalid(
+                    return Err(Unfit::from(Refused::invalid(
                         "`operationName` must name one of the document's operations",
-                    ));
+                    )));
                 }
             },
             (DocumentOperations::Multiple(operations), Some(name))
@@ -150,10 +156,10 @@ impl Asked {
             }
             (_, Some(name)) => {
                 let name: String = name.chars().take(100).collect();
-                return Err(Refused::invalid(format!(
+                return Err(Unfit::from(Refused::invalid(format!(
                     "`operationName`: the document has no operation `{}`",
                     name.escape_debug()
-                )));
+                ))));
             }
         };
         let kind = operation.node.ty;
@@ -166,15 +172,15 @@ impl Asked {
             };
             if !given && !ty.nullable {
                 let message = format!("the variable `${name}` of type `{ty}` is missing or null");
-                return Err(Refused {
+                return Err(Unfit::from(Refused {
                     locations: vec![variable.pos],
                     ..Refused::invalid(message)
-                });
+                }));
             }
         }
         if kind == OperationType::Mutation && !parsed.roots_once {
             let message = "each field of a mutation must stand once under its name: give it an alias, or leave it out";
-            return Err(Refused::invalid(message));
+            return Err(Unfit::from(Refused::invalid(message)));
         }
         let mut request =
             Request::new(query).variables(Variables::from_json(Value::Object(self.variables)));
@@ -183,13 +189,6 @@ impl Asked {
         let extensions = extensions
             .filter_map(|(name, value)| Some((name, async_graphql::Value::from_json(value).ok()?)));
         request.extensions = Extensions(extensions.collect());
-        let mut own = (*document).clone();
-        coerce_variables(
-            &mut own,
-            request.operation_name.as_deref(),
-            &mut request.variables,
-        );
-        request.set_parsed_query(own);
         Ok(Operation {
             request,
             document,

@@ -28,8 +28,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{Instrument, Span};
 
 use super::{
-    Code, Edge, Event, Graph, Operation, Refused, Told, answer::Answer, media::Many,
-    socket::StreamSeat,
+    Code, Edge, Event, Graph, Operation, Refused, Told, answer::Answer, document::Unfit,
+    media::Many, socket::StreamSeat,
 };
 
 /// How what is told looks on the wire.
@@ -116,11 +116,11 @@ pub(super) fn answer<G: Graph>(
 /// The answer to an operation that is refused.
 pub(super) fn refusal<G: Graph>(
     edge: &Arc<Edge<G>>,
-    refused: Refused,
+    unfit: Unfit,
     many: Many,
     id: String,
 ) -> Response {
-    let response = GraphResponse::from_errors(vec![refused.into_error()]);
+    let response = GraphResponse::from_errors(unfit.into_errors());
     let told = stream::once(async { response.into() }).boxed();
     stream(edge, told, None, many, id, None)
 }

@@ -7,12 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use async_graphql::parser::parse_query;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::{Code, Refused};
-use crate::config::{TrustMode, TrustedDocuments};
+use super::{Code, Refused, document::Documents};
+use crate::config::{Limits, TrustMode, TrustedDocuments};
 
 /// Folders in each other that are looked through.
 const DEEPEST: usize = 16;
@@ -62,6 +61,8 @@ pub(super) enum Wanted {
     Text(String),
     /// One that the server must know.
     Digest(Digest),
+    /// What is no such wish.
+    Nonsense(Refused),
 }
 
 /// Why documents can't be trusted, in one line that names the setting.
@@ -85,13 +86,15 @@ impl Trusted {
     /// with a document for each digest, or Apollo's manifest of persisted queries.
     ///
     /// # Errors
-    /// Something in the folder can't be read or is no document, or is listed under another digest than its own.
-    pub fn load(config: &TrustedDocuments) -> Result<Self, TrustedError> {
+    /// Something in the folder can't be read, is no document or none within the limits, or is listed under another digest than its
+    /// own.
+    pub fn load(config: &TrustedDocuments, limits: &Limits) -> Result<Self, TrustedError> {
+        let fits = Fits(Documents::new(limits, Self::default(), true));
         let documents = match &config.folder {
             None => None,
             Some(folder) => {
                 let mut documents = HashMap::new();
-                read_folder(folder, DEEPEST, &mut documents)?;
+                read_folder(folder, DEEPEST, &fits, &mut documents)?;
                 tracing::info!(documents = documents.len(), "trusted documents are read");
                 Some(documents)
             }
@@ -110,6 +113,7 @@ impl Trusted {
     pub(super) fn text(&self, wanted: Wanted) -> Result<String, Refused> {
         let known = |digest: &Digest| self.documents.as_ref()?.get(digest);
         match wanted {
+            Wanted::Nonsense(refused) => Err(refused),
             Wanted::Digest(digest) => match known(&digest) {
                 Some(text) => Ok(text.as_ref().to_owned()),
                 None if self.documents.is_none() => {
@@ -138,9 +142,24 @@ impl Trusted {
     }
 }
 
-type Documents = HashMap<Digest, Arc<str>>;
+type Texts = HashMap<Digest, Arc<str>>;
 
-fn read_folder(folder: &Path, deeper: usize, into: &mut Documents) -> Result<(), TrustedError> {
+/// Looks whether a document would be answered, as far as that can be told without the schema.
+struct Fits(Documents);
+
+impl Fits {
+    fn look(&self, text: &str) -> Result<(), String> {
+        let read = self.0.read(text, |_| Vec::new());
+        read.map(drop).map_err(|unfit| unfit.message().to_owned())
+    }
+}
+
+fn read_folder(
+    folder: &Path,
+    deeper: usize,
+    fits: &Fits,
+    into: &mut Texts,
+) -> Result<(), TrustedError> {
     let failed = |path: &Path, reason: String| TrustedError {
         path: path.to_owned(),
         reason,
@@ -155,7 +174,7 @@ fn read_folder(folder: &Path, deeper: usize, into: &mut Documents) -> Result<(),
             .path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         if path.is_dir() {
-            read_folder(&path, deeper, into)?;
+            read_folder(&path, deeper, fits, into)?;
             continue;
         }
         let read = match extension {
@@ -164,21 +183,21 @@ fn read_folder(folder: &Path, deeper: usize, into: &mut Documents) -> Result<(),
             _ => continue,
         };
         let text = fs::read_to_string(&path).map_err(|error| failed(&path, error.to_string()))?;
-        read(&text, into).map_err(|reason| failed(&path, reason))?;
+        read(&text, fits, into).map_err(|reason| failed(&path, reason))?;
     }
     Ok(())
 }
 
 /// A file with one document. Tools print a document without what an editor puts at the end of a file: it goes by both digests.
-fn read_document(text: &str, into: &mut Documents) -> Result<(), String> {
-    parse_query(text).map_err(|error| error.to_string())?;
+fn read_document(text: &str, fits: &Fits, into: &mut Texts) -> Result<(), String> {
+    fits.look(text)?;
     for text in [text, text.trim()] {
         into.insert(Digest::of(text), text.into());
     }
     Ok(())
 }
 
-fn read_list(text: &str, into: &mut Documents) -> Result<(), String> {
+fn read_list(text: &str, fits: &Fits, into: &mut Texts) -> Result<(), String> {
     let list: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let Value::Object(list) = list else {
         return Err("not an object of documents by their digests".to_owned());
@@ -209,7 +228,8 @@ fn read_list(text: &str, into: &mut Documents) -> Result<(), String> {
                 id.escape_debug()
             ));
         }
-        parse_query(text).map_err(|error| format!("{digest}: {error}"))?;
+        fits.look(text)
+            .map_err(|error| format!("{digest}: {error}"))?;
         into.insert(digest, text.into());
     }
     Ok(())
@@ -218,6 +238,7 @@ fn read_list(text: &str, into: &mut Documents) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     const HELLO: &str = "{ hello }";
 
@@ -231,13 +252,17 @@ mod tests {
         folder
     }
 
+    fn limits() -> Limits {
+        Config::load(None, Vec::new()).unwrap().limits
+    }
+
     fn load(files: &[(&str, &str)], mode: TrustMode) -> Result<Trusted, String> {
         let folder = folder(files);
         let config = TrustedDocuments {
             folder: Some(folder.path().to_owned()),
             mode,
         };
-        Trusted::load(&config).map_err(|error| error.to_string())
+        Trusted::load(&config, &limits()).map_err(|error| error.to_string())
     }
 
     fn by_digest(trusted: &Trusted, text: &str) -> Result<String, String> {
@@ -297,6 +322,12 @@ mod tests {
             ("a.json", "{\"operations\": [{\"id\": \"x\"}]}", "`body`"),
             ("a.json", &wrong, "is not the SHA-256"),
             ("a.json", "{", "a.json"),
+            (
+                "a.graphql",
+                &format!("{{ hello }} #{}", "x".repeat(40_000)),
+                "at most 32768",
+            ),
+            ("a.graphql", "subscription { a b }", "one root field"),
         ] {
             let error = load(&[(name, text)], TrustMode::Off).unwrap_err();
             assert!(
@@ -308,7 +339,7 @@ mod tests {
             folder: Some("/nowhere/at/all".into()),
             mode: TrustMode::Off,
         };
-        assert!(Trusted::load(&missing).is_err());
+        assert!(Trusted::load(&missing, &limits()).is_err());
     }
 
     #[test]

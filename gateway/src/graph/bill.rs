@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_graphql::{
-    Name, PathSegment, Response, Tally, Value, indexmap::IndexMap, parser::types::ExecutableDocument,
+    Name, PathSegment, Response, Tally, Value, indexmap::IndexMap,
+    parser::types::ExecutableDocument,
 };
 use bytes::Bytes;
 use schema::cost::{Cost, Costs, TooWide};

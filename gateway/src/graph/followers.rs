@@ -16,8 +16,7 @@ use std::{
 
 use adapters::tasks::Tasks;
 use async_graphql::{
-    Mode, Request, Response, Tally, Variables, coerce_variables, parser::types::ExecutableDocument,
-    to_json,
+    Mode, Request, Response, Tally, Variables, parser::types::ExecutableDocument, to_json,
 };
 use auth::{Identity, RequestContext};
 use bytes::Bytes;
@@ -180,12 +179,7 @@ impl Followers {
     }
 
     /// What to remember of an operation whose events others may be told, too; `None`: it is one's own.
-    pub(super) fn asked(
-        &self,
-        operation: &Operation,
-        cost: &Cost,
-        room: &Room,
-    ) -> Option<Asked> {
+    pub(super) fn asked(&self, operation: &Operation, cost: &Cost, room: &Room) -> Option<Asked> {
         let request = &operation.request;
         let name = request.operation_name.as_deref();
         let shared = self.0.audiences.shared(&operation.document, name)?;
@@ -473,13 +467,6 @@ impl Topic {
             .data(Asking::new(self.identity.clone(), nowhere, false))
             .data(Fed::new(fed.boxed()));
         request.operation_name.clone_from(&self.key.operation);
-        let mut own = (*self.words.document).clone();
-        coerce_variables(
-            &mut own,
-            request.operation_name.as_deref(),
-            &mut request.variables,
-        );
-        request.set_parsed_query(own);
         let answers = self
             .followers
             .served

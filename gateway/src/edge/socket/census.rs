@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Sockets of one address that have not yet sent `connection_init`.
+/// Sockets of one address that have not yet sent `connection_init`; and streams of one without a credential.
 const MAX_UNKNOWN: usize = 20;
 
 /// Counts sockets of this process.
@@ -15,6 +15,7 @@ const MAX_UNKNOWN: usize = 20;
 pub(in crate::edge) struct Census {
     max_per_user: usize,
     unknown: Counts<IpAddr>,
+    streams: Counts<IpAddr>,
     users: Counts<String>,
 }
 
@@ -23,6 +24,7 @@ impl Census {
         Self {
             max_per_user,
             unknown: Counts::default(),
+            streams: Counts::default(),
             users: Counts::default(),
         }
     }
@@ -45,7 +47,10 @@ impl Census {
     ) -> Option<StreamSeat> {
         match user {
             Some(user) => self.user(user).map(StreamSeat::User),
-            None => self.unknown(address).map(StreamSeat::Address),
+            None => self
+                .streams
+                .take(address, MAX_UNKNOWN)
+                .map(StreamSeat::Address),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use async_graphql::Response;
 use futures_util::{FutureExt, StreamExt};
 
 use super::outbox::Mail;
-use crate::edge::{Code, Edge, Event, Graph, Operation, Refused, answer::Answer};
+use crate::edge::{Code, Edge, Event, Graph, Operation, Refused, answer::Answer, document::Unfit};
 
 /// What is told at the end, after the operation's id is free again.
 #[derive(Debug)]
@@ -28,14 +29,14 @@ pub(super) async fn run<G: Graph>(
         .await;
     result.unwrap_or_else(|_| {
         tracing::error!(%id, "an operation panicked");
-        refusal(Refused::new(Code::Internal, "internal error"), &id)
+        refusal(Refused::new(Code::Internal, "internal error").into(), &id)
     })
 }
 
 /// The end of an operation that is refused.
-pub(super) fn refusal(refused: Refused, id: &str) -> End {
+pub(super) fn refusal(unfit: Unfit, id: &str) -> End {
     End::Error(
-        Answer::refused(refused, id)
+        Answer::of(Response::from_errors(unfit.into_errors()), id)
             .request_errors
             .unwrap_or_else(|| b"[]".to_vec()),
     )

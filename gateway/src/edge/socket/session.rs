@@ -31,7 +31,8 @@ use super::{
     outbox::{Mail, Outbox, outbox},
 };
 use crate::edge::{
-    Client, Code, Edge, Graph, Refused, Transport, client::Given, counted_as, request::Asked,
+    Client, Code, Edge, Graph, Refused, Transport, client::Given, counted_as, document::Unfit,
+    request::Asked,
 };
 
 /// Bytes of a message before `connection_init` was accepted.
@@ -270,16 +271,17 @@ impl<G: Graph> Session<G> {
             let message = format!(
                 "this connection has {count} operations under way, at most {limit} are allowed"
             );
-            Err(Refused::new(Code::RateLimited, message).over(limit, count + 1))
+            let refused = Refused::new(Code::RateLimited, message).over(limit, count + 1);
+            Err(Unfit::from(refused))
         } else {
-            asked.operation(self.edge.documents(), request_id.clone())
+            asked.operation(self.edge.documents(), &*self.graph, request_id.clone())
         };
         let live = Arc::new(AtomicBool::new(true));
         let mail = self.outbox.of(id.clone(), live.clone());
         let operation = match operation {
             Ok(operation) => operation,
-            Err(refused) => {
-                tell(&mail, operation::refusal(refused, &request_id)).await;
+            Err(unfit) => {
+                tell(&mail, operation::refusal(unfit, &request_id)).await;
                 return Ok(());
             }
         };

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_graphql::{
-    Context, ErrorExtensions, Mode, Object, Response, Schema, Subscription, finish,
-    parser::types::OperationType,
+    Context, ErrorExtensions, Mode, Object, Response, Schema, ServerError, Subscription, finish,
+    parser::types::{ExecutableDocument, OperationType},
 };
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use tokio::sync::{Notify, watch};
@@ -63,6 +63,10 @@ impl Toy {
 impl Graph for Toy {
     type Caller = Caller;
 
+    fn check(&self, _document: &ExecutableDocument) -> Vec<ServerError> {
+        Vec::new()
+    }
+
     async fn authenticate(&self, credentials: Credentials) -> Result<Caller, Refused> {
         let given = credentials.bearer.as_ref().or(credentials.api_key.as_ref());
         let Some(token) = given.map(|token| token.expose().to_owned()) else {
@@ -91,7 +95,10 @@ impl Graph for Toy {
         }))))
     }
 
-    async fn execute(&self, caller: &Caller, operation: Operation) -> Response {
+    async fn execute(&self, caller: &Caller, mut operation: Operation) -> Response {
+        operation
+            .request
+            .set_parsed_query((*operation.document).clone());
         let name = operation.request.operation_name.clone();
         let mode = if operation.may_be_raw {
             Mode::Raw
@@ -114,7 +121,8 @@ impl Graph for Toy {
     fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Told> {
         let name = operation.request.operation_name.clone();
         let after = operation.after.and_then(|after| after.parse().ok());
-        let request = operation.request.data(After(after.unwrap_or_default()));
+        let mut request = operation.request.data(After(after.unwrap_or_default()));
+        request.set_parsed_query((*operation.document).clone());
         let events = self.schema.execute_stream(request.data(caller.clone()));
         let mut number = after.unwrap_or_default();
         let wants_cursors = operation.wants_cursors;
