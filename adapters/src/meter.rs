@@ -152,6 +152,12 @@ pub fn charged(operation: &'static str, cost: u64) {
 /// Something that is open: counted until it is dropped.
 pub struct Open(Gauge);
 
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Open")
+    }
+}
+
 impl Open {
     fn new(gauge: Gauge) -> Self {
         gauge.increment(1);

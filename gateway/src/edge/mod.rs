@@ -14,6 +14,7 @@ mod media;
 mod origin;
 mod refused;
 mod request;
+mod scrape;
 mod socket;
 mod stall;
 #[cfg(test)]
@@ -24,5 +25,6 @@ pub use graph::{Client, Credentials, Graph, Operation, Told, Transport};
 #[cfg(test)]
 pub use http::Times;
 pub use http::{Edge, Settings};
-pub use listen::{Listener, serve};
+pub use listen::{Listener, serve, serve_pages};
 pub use refused::{Code, Refused};
+pub use scrape::{Readers, Scrape};

@@ -6,6 +6,7 @@ use async_graphql::{Name, Response, Tally, Value, indexmap::IndexMap};
 use bytes::Bytes;
 use schema::cost::{Cost, Costs, TooWide};
 
+use super::{Caller, counted::Counted};
 use crate::{
     budget::{Budgets, Empty, Payer, Standing},
     config::Limits,
@@ -35,6 +36,7 @@ pub(super) struct Bill {
     budgets: Arc<Budgets>,
     tally: Arc<Tally>,
     told: bool,
+    counted: Counted,
 }
 
 impl Till {
@@ -47,15 +49,17 @@ impl Till {
         }
     }
 
-    /// Takes what `operation` costs from its payer's bucket.
+    /// Takes what `operation` costs from the bucket of whoever asks.
     ///
     /// # Errors
     /// The answer, in place of one that would have run: QUERY_TOO_COMPLEX, or RATE_LIMITED.
     pub(super) fn charge(
         &self,
-        payer: Payer,
+        caller: &Caller,
         operation: &Operation,
     ) -> Result<Bill, Box<Response>> {
+        let mut counted = Counted::begin(caller, operation);
+        let payer = caller.payer();
         let request = &operation.request;
         let cost = self.costs.cost(
             &operation.document,
@@ -88,14 +92,18 @@ impl Till {
             return Err(told(refusal, self.budgets.of(payer)));
         }
         match self.budgets.take(payer, requested) {
-            Ok(standing) => Ok(Bill {
-                cost,
-                payer,
-                standing,
-                budgets: self.budgets.clone(),
-                tally: cost.tally(),
-                told: false,
-            }),
+            Ok(standing) => {
+                counted.runs(requested);
+                Ok(Bill {
+                    cost,
+                    payer,
+                    standing,
+                    budgets: self.budgets.clone(),
+                    tally: cost.tally(),
+                    told: false,
+                    counted,
+                })
+            }
             Err(Empty {
                 standing,
                 retry_after,
@@ -122,7 +130,8 @@ impl Bill {
     }
 
     /// Says in an answer what it cost.
-    pub(super) fn tell(&self, response: &mut Response) {
+    pub(super) fn tell(&mut self, response: &mut Response) {
+        self.counted.answered(response);
         let actual = self.cost.actual(&self.tally).min(EXACT);
         tell(response, self.cost.requested, actual, self.standing);
     }
@@ -136,7 +145,7 @@ impl Bill {
     /// follower, and so is his own.
     pub(super) fn shared(&mut self, json: Bytes, weight: u64) -> Told {
         if self.told {
-            self.budgets.take_event(self.payer, self.cost.event);
+            self.charge_event();
             return Told::Shared(json);
         }
         self.tally.add(weight);
@@ -149,10 +158,15 @@ impl Bill {
     /// For each event of a subscription: the first one is paid for and says what it cost, the others are taken from the bucket.
     pub(super) fn event(&mut self, response: &mut Response) {
         if std::mem::replace(&mut self.told, true) {
-            self.budgets.take_event(self.payer, self.cost.event);
+            self.charge_event();
         } else {
             self.tell(response);
         }
+    }
+
+    fn charge_event(&mut self) {
+        self.budgets.take_event(self.payer, self.cost.event);
+        self.counted.charge(self.cost.event);
     }
 }
 
