@@ -83,8 +83,19 @@ pub const BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 ];
 
-/// Tells the recorder what each is about.
-pub fn describe() {
+/// Tells the recorder what each is about, and begins those at 0 of which the first increase is news.
+pub fn begin() {
+    for code in CODES {
+        counter!("weft_errors_total", "code" => code).increment(0);
+    }
+    for status in ["COMPLETED", "FAILED", "CANCELLED"] {
+        counter!("weft_runs_ended_total", "status" => status).increment(0);
+    }
+    counter!("weft_runs_taken_up_total").increment(0);
+    for transport in ["http", "websocket"] {
+        gauge!("weft_subscriptions", "transport" => transport).set(0);
+    }
+    gauge!("weft_sockets").set(0);
     for Metric { name, kind, help } in METRICS {
         let unit = if name.ends_with("_seconds") || name.ends_with("_seconds_total") {
             Unit::Seconds

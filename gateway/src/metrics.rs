@@ -54,7 +54,7 @@ impl Metrics {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder)
             .map_err(|_| anyhow::anyhow!("failed to begin counting"))?;
-        meter::describe();
+        meter::begin();
         meter::now::version(env!("CARGO_PKG_VERSION"));
         Ok(Arc::new(Self {
             handle,

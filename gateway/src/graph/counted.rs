@@ -1,7 +1,10 @@
 //! What operators are told of an operation: which kind, which way it came, how it came out, what was charged.
 
 use adapters::{meter, spans};
-use async_graphql::{Response, parser::types::OperationType};
+use async_graphql::{
+    Name, Response,
+    parser::types::{DocumentOperations, OperationType},
+};
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -35,7 +38,7 @@ impl Counted {
             true => "websocket",
             false => "http",
         };
-        spans::operation(kind, operation.request.operation_name.as_deref(), transport);
+        spans::operation(kind, name(operation), transport);
         Self {
             operation: kind,
             transport,
@@ -74,6 +77,15 @@ impl Counted {
             meter::charged(self.operation, std::mem::take(&mut self.charged));
         }
     }
+}
+
+/// The client's name for what it asks, which has letters, digits and underscores alone.
+fn name(operation: &Operation) -> Option<&str> {
+    let only = || match &operation.document.operations {
+        DocumentOperations::Multiple(operations) => operations.keys().next().map(Name::as_str),
+        DocumentOperations::Single(_) => None,
+    };
+    operation.request.operation_name.as_deref().or_else(only)
 }
 
 impl Drop for Counted {
