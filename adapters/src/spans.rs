@@ -4,6 +4,8 @@
 //! same spans are what a collector of traces is sent. They hold ids, kinds, numbers and outcomes: no variables, no headers, no
 //! payloads, nothing that was said.
 
+use std::fmt::Display;
+
 use opentelemetry::{
     Value,
     trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState},
@@ -15,8 +17,6 @@ use tracing::{
 };
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, Registry, layer::Context, registry::LookupSpan};
-use uuid::Uuid;
-
 /// The target of all spans that are sent as traces. Filters of logs let it, and what is below it, through at every level: a line
 /// that is let through is never without its request.
 pub const TARGET: &str = "weft::spans";
@@ -49,7 +49,13 @@ pub fn request(id: &str, caller: Option<Caller>) -> Span {
 /// A socket, for its lines alone: a trace is not as long as a connection.
 #[must_use]
 pub fn socket(id: &str) -> Span {
-    error_span!(target: "weft::spans::socket", "socket", request = id)
+    error_span!(target: "weft::spans::unsent", "socket", request = id)
+}
+
+/// A request of whoever watches the server, for its lines alone: traces of these tell nothing.
+#[must_use]
+pub fn probe(id: &str) -> Span {
+    error_span!(target: "weft::spans::unsent", "request", request = id)
 }
 
 /// What the current span's request asks for. `name` is the client's name for it.
@@ -65,7 +71,7 @@ pub fn operation(kind: &'static str, name: Option<&str>, transport: &'static str
 
 /// A run in the hands of this process: a trace of its own, which points to the request that asked for it.
 #[must_use]
-pub fn run(run: Uuid, attempt: i32, origin: Option<&Origin>) -> Span {
+pub fn run(run: impl Display, attempt: i32, origin: Option<&Origin>) -> Span {
     let span = match origin.and_then(|origin| origin.request.as_deref()) {
         Some(request) => {
             error_span!(target: TARGET, parent: None, "run", %run, attempt, request)
@@ -90,7 +96,7 @@ pub fn model_call(provider: &'static str, purpose: &'static str) -> Span {
 
 /// A tool call, by its id.
 #[must_use]
-pub fn tool_call(call: Uuid) -> Span {
+pub fn tool_call(call: impl Display) -> Span {
     error_span!(target: TARGET, "tool_call", %call)
 }
 
@@ -242,10 +248,10 @@ mod tests {
             let _within = model_call("OPENAI", "ANSWER").entered();
             let origin = Origin::here().unwrap();
             assert_eq!(origin.request.as_deref(), Some("abc-1"));
-            let _run = run(Uuid::nil(), 1, Some(&origin)).entered();
+            let _run = run("run_1", 1, Some(&origin)).entered();
             // a run begins anew, with the id as a field of its own
             assert_eq!(Origin::here().unwrap().request.as_deref(), Some("abc-1"));
-            let _run = run(Uuid::nil(), 2, None).entered();
+            let _run = run("run_1", 2, None).entered();
             assert!(Origin::here().is_none());
         });
     }

@@ -88,7 +88,7 @@ impl Engine {
         };
         meter::run_taken_up();
         // Not within the span of whoever asked for it: that one ends long before.
-        let span = spans::run(id.0, attempt, self.origins().take(id).as_ref());
+        let span = spans::run(id, attempt, self.origins().take(id).as_ref());
         let tasks = self.log().tasks();
         span.in_scope(|| {
             tasks.spawn("carrying a run", async move {

@@ -37,7 +37,7 @@ impl Hand {
         let parts = self.started.answer.parts.clone();
         let seen: Vec<_> = open
             .iter()
-            .map(|call| spans::tool_call(call.id.0))
+            .map(|call| spans::tool_call(call.id))
             .collect();
         let run = self
             .command(move |c, mut run| {

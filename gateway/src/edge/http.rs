@@ -234,7 +234,10 @@ async fn around<G: Graph>(
     let mut response = match edge.settings.names.host(&parts) {
         Err((status, refused)) if !probe => Rejection::new(status, refused).answer(media, &id),
         _ => {
-            let span = spans::request(&id, caller_of(&edge, &parts));
+            let span = match parts.uri.path() {
+                "/health" | "/ready" | "/metrics" => spans::probe(&id),
+                _ => spans::request(&id, caller_of(&edge, &parts)),
+            };
             let answer =
                 AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind();
             answer.instrument(span).await.unwrap_or_else(|_| {
