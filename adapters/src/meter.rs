@@ -49,7 +49,7 @@ const fn histogram(name: &'static str, help: &'static str) -> Metric {
 #[rustfmt::skip]
 pub const METRICS: &[Metric] = &[
     counter("weft_http_responses_total", "HTTP answers by `status`, those to probes and refusals included; an upgrade to a WebSocket is a 101."),
-    counter("weft_requests_total", "Operations that reached the graph, by `operation` (query, mutation, subscription), `transport` (http, websocket) and `outcome`: ok, partial (data and errors), refused (nothing ran), abandoned (timed out, or nobody waited for it any more)."),
+    counter("weft_requests_total", "Operations that reached the graph, by `operation` (query, mutation, subscription), `transport` (http, stream, websocket) and `outcome`: ok, partial (data and errors), refused (nothing ran), abandoned (timed out, or nobody waited for it any more)."),
     histogram("weft_request_duration_seconds", "How long queries and mutations took to be answered, by `operation` and `transport`."),
     counter("weft_errors_total", "Errors that clients were told, by `code` as in `extensions.code`, refusals before the graph included."),
     counter("weft_cost_total", "Cost that was charged to callers, by `operation`."),
@@ -92,7 +92,7 @@ pub fn begin() {
         counter!("weft_runs_ended_total", "status" => status).increment(0);
     }
     counter!("weft_runs_taken_up_total").increment(0);
-    for transport in ["http", "websocket"] {
+    for transport in ["stream", "websocket"] {
         gauge!("weft_subscriptions", "transport" => transport).set(0);
     }
     gauge!("weft_sockets").set(0);

@@ -17,6 +17,7 @@ use tracing::{
 };
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, Registry, layer::Context, registry::LookupSpan};
+
 /// The target of all spans that are sent as traces. Filters of logs let it, and what is below it, through at every level: a line
 /// that is let through is never without its request.
 pub const TARGET: &str = "weft::spans";

@@ -23,6 +23,12 @@ impl Changes {
             }
         }
     }
+
+    /// The cursor after a change of these, as clients have it.
+    #[must_use]
+    pub fn cursor(&self, seq: i64) -> String {
+        self.follow.cursor(seq).encode()
+    }
 }
 
 impl Engine {

@@ -137,6 +137,12 @@ impl Events {
         self.follow.take(through);
     }
 
+    /// The cursor after an event of these, as clients have it.
+    #[must_use]
+    pub fn cursor(&self, seq: i64) -> String {
+        self.follow.cursor(seq).encode()
+    }
+
     /// The conversation.
     #[must_use]
     pub fn conversation(&self) -> ConversationId {

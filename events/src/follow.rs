@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    cursor::Cursor,
     hub::Channel,
     log::Log,
     read::{self, PAGE},
@@ -73,6 +74,12 @@ impl Follow {
             live: false,
             page: FIRST,
         }
+    }
+
+    /// The cursor after a number of the stream.
+    #[must_use]
+    pub fn cursor(&self, seq: i64) -> Cursor {
+        self.log.cursor(self.stream, seq)
     }
 
     /// The next record after the position, waiting for it where there is none yet. Dropping the future loses nothing.

@@ -15,13 +15,18 @@ use entities::{
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use loaders::{Reader, quiesce::quiesce};
-use resolvers::Asking;
+use resolvers::{
+    Asking,
+    following::{GoOnAfter, Place},
+};
 use schema::{Schema, Served};
 
 use crate::{
     budget::{Budgets, Payer},
     config::{Limits, Secret},
-    edge::{Client, Code, Credentials, Graph, Operation, Refused, Told, Transport, counted_as},
+    edge::{
+        Client, Code, Credentials, Event, Graph, Operation, Refused, Told, Transport, counted_as,
+    },
 };
 use allowed::{Guard, root_field};
 use bill::{Bill, Till};
@@ -203,23 +208,33 @@ impl Graph for AppGraph {
         let guard = Guard::new(rights, root_field(&operation));
         let mut bill = match self.till.charge(caller, &operation) {
             Ok(bill) => bill,
-            Err(refused) => return stream::once(async { Told::Own(*refused) }).boxed(),
+            Err(refused) => return stream::once(async { (*refused).into() }).boxed(),
         };
-        if let Some(asked) = self.followers.asked(&operation, bill.cost()) {
-            let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
-            let request = request.data(bill.tally());
+        let asked = self.followers.asked(&operation, bill.cost());
+        let (mut request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
+        request = request.data(bill.tally());
+        if let Some(after) = operation.after {
+            request = request.data(GoOnAfter(after));
+        }
+        if let Some(asked) = asked {
             let identity = caller.0.identity.clone();
             let renewed = Renewed::default();
             let made = self
                 .followers
                 .follow(asked, request, reader, identity, renewed.clone());
-            let events = made.map(move |made| told(made, &mut bill)).boxed();
+            let events = made
+                .map(move |(made, cursor)| Told {
+                    event: told(made, &mut bill),
+                    cursor,
+                })
+                .boxed();
             return guard.watch(events, move |identity| renewed.set(identity));
         }
-        let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
-        let events = self
-            .served
-            .execute_stream(request.data(bill.tally()), operation.document);
+        let place = operation.wants_cursors.then(Place::default);
+        if let Some(place) = place.clone() {
+            request = request.data(place);
+        }
+        let events = self.served.execute_stream(request, operation.document);
         let renewed = reader.clone();
         let events = stream::unfold((events, reader), async move |(mut events, reader)| {
             let response = quiesce(reader.gate(), events.next()).await?;
@@ -229,7 +244,10 @@ impl Graph for AppGraph {
         })
         .map(move |mut response| {
             bill.event(&mut response);
-            Told::Own(response)
+            Told {
+                event: Event::Own(response),
+                cursor: place.as_ref().and_then(Place::taken),
+            }
         })
         .boxed();
         guard.watch(events, move |identity| {
@@ -267,14 +285,14 @@ impl Graph for AppGraph {
 }
 
 /// What was made for whoever follows, as one of them is told it.
-fn told(made: Made, bill: &mut Bill) -> Told {
+fn told(made: Made, bill: &mut Bill) -> Event {
     match made {
         Made::Well(json, weight) => bill.shared(json, weight),
         Made::Badly(made) => {
             let mut response = Response::new(made.data.clone());
             response.errors.clone_from(&made.errors);
             bill.event(&mut response);
-            Told::Own(response)
+            Event::Own(response)
         }
     }
 }

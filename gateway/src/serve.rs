@@ -47,7 +47,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ground = Ground::take(&config)?;
     let listener = Listener::bind("listen", &config.listen).await?;
     let address = listener.address();
-    let edge = Edge::new(Settings::new(&config, address));
+    let edge = Edge::new(Settings::new(&config, address)?);
     let end = CancellationToken::new();
     let metrics = Metrics::start()?;
     let counting = Tasks::new();
@@ -153,7 +153,8 @@ async fn scraped(
     // by the names of that address: nobody comes here by the one that people know
     let mut local = config.clone();
     local.public_url = None;
-    let edge = Edge::<AppGraph>::new(Settings::new(&local, address));
+    local.trusted_documents.folder = None;
+    let edge = Edge::<AppGraph>::new(Settings::new(&local, address)?);
     let pages = edge.pages(scrape(config, metrics, Readers::Everybody));
     Ok(serve_pages(listener, edge, pages, end.cancelled_owned()).boxed())
 }

@@ -275,7 +275,8 @@ impl App {
             .data(first_content(self.engine.clone()))
             .data(limits(&config.limits));
         if !config.introspection {
-            builder = builder.disable_introspection();
+            // a suggestion would tell names of the schema one by one
+            builder = builder.disable_introspection().disable_suggestions();
         }
         let reached = Reached {
             listener_loopback: address.ip().is_loopback(),

@@ -2,18 +2,13 @@
 
 use std::collections::HashMap;
 
-use upstream_async_graphql::{
-    Positioned,
-    parser::types::{
-        DocumentOperations, ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet,
-    },
-};
+use upstream_async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 
-/// How deep fragments and selections may stand in each other, for [`selections`].
-const DEEPEST: u32 = 64;
+/// How deep fragments and selections may stand in each other, for [`selections`] and what comes after it.
+pub(crate) const DEEPEST: u32 = 64;
 
 /// A document with more selections than these is not looked through by [`may_be_raw`].
-const LOOKED_THROUGH: u32 = 2_000;
+pub(crate) const LOOKED_THROUGH: u32 = 2_000;
 
 /// How many selections the largest operation of a document has once all its fragments are spread, capped at `u64::MAX`, which is
 /// also the answer where fragments form a circle or stand in each other more than 64 deep.
@@ -121,101 +116,6 @@ fn apart<'a>(
     })
 }
 
-/// Makes one selection of several that ask for the same root field under the same key, and says whether every root key now
-/// stands once. async-graphql runs a root field once for each of its selections, and a mutation must not happen twice:
-/// the edge refuses a mutation where this is `false`, which takes root fields that meet in fragments or under directives, or
-/// that validation refuses anyway.
-pub fn merge_root(doc: &mut ExecutableDocument) -> bool {
-    match &mut doc.operations {
-        DocumentOperations::Single(operation) => merge_fields(&mut operation.node),
-        DocumentOperations::Multiple(operations) => {
-            operations
-                .values_mut()
-                .for_each(|operation| merge_fields(&mut operation.node));
-        }
-    }
-    let mut left = LOOKED_THROUGH;
-    doc.operations.iter().all(|(_, operation)| {
-        root_keys_once(
-            doc,
-            &operation.node.selection_set.node,
-            DEEPEST,
-            &mut Vec::new(),
-            &mut left,
-        )
-    })
-}
-
-fn merge_fields(operation: &mut OperationDefinition) {
-    let same = |a: &Field, b: &Field| {
-        a.response_key().node == b.response_key().node
-            && a.name == b.name
-            && a.arguments == b.arguments
-            && a.directives.is_empty()
-            && b.directives.is_empty()
-            && a.selection_set.node.items.is_empty() == b.selection_set.node.items.is_empty()
-    };
-    let items = &mut operation.selection_set.node.items;
-    let mut merged: Vec<Positioned<Selection>> = Vec::with_capacity(items.len());
-    let mut firsts = HashMap::new();
-    for selection in items.drain(..) {
-        if let Selection::Field(field) = &selection.node {
-            let at = *firsts
-                .entry(field.node.response_key().node.clone())
-                .or_insert(merged.len());
-            if let Some(first) = merged.get_mut(at)
-                && let Selection::Field(first) = &mut first.node
-                && same(&first.node, &field.node)
-            {
-                first
-                    .node
-                    .selection_set
-                    .node
-                    .items
-                    .extend(field.node.selection_set.node.items.iter().cloned());
-                continue;
-            }
-        }
-        merged.push(selection);
-    }
-    *items = merged;
-}
-
-fn root_keys_once<'a>(
-    doc: &'a ExecutableDocument,
-    set: &'a SelectionSet,
-    deeper: u32,
-    keys: &mut Vec<&'a str>,
-    left: &mut u32,
-) -> bool {
-    let Some(deeper) = deeper.checked_sub(1) else {
-        return false;
-    };
-    set.items.iter().all(|selection| {
-        *left = left.saturating_sub(1);
-        if *left == 0 {
-            return false;
-        }
-        match &selection.node {
-            Selection::Field(field) => {
-                let key = field.node.response_key().node.as_str();
-                let new = !keys.contains(&key);
-                keys.push(key);
-                new
-            }
-            Selection::InlineFragment(fragment) => {
-                root_keys_once(doc, &fragment.node.selection_set.node, deeper, keys, left)
-            }
-            Selection::FragmentSpread(spread) => doc
-                .fragments
-                .get(&spread.node.fragment_name.node)
-                .is_none_or(|fragment| {
-                    root_keys_once(doc, &fragment.node.selection_set.node, deeper, keys, left)
-                }),
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use upstream_async_graphql::parser::parse_query;
@@ -266,35 +166,5 @@ mod tests {
         assert!(!may("{ a { b { c } ...F } } fragment F on T { b { d } }"));
         assert!(!may("{ ...A } fragment A on T { x ...A }"));
         assert!(!may(&format!("{{ {} }}", "a ".repeat(2_000))));
-    }
-
-    #[test]
-    fn root_fields_that_meet_become_one() {
-        let merged = |text: &str| {
-            let mut doc = parse_query(text).unwrap();
-            let once = merge_root(&mut doc);
-            let (_, operation) = doc.operations.iter().next().unwrap();
-            (
-                once,
-                operation.node.selection_set.node.items.len(),
-                selections(&doc),
-            )
-        };
-        assert_eq!(
-            merged("mutation { a(n: 1) { b } c: d a(n: 1) { e } a(n: 1) { f } }"),
-            (true, 2, 5)
-        );
-        assert_eq!(merged("{ n n n }"), (true, 1, 1));
-        // validation has the word on these
-        assert_eq!(
-            merged("mutation { a(n: 1) { b } a(n: 2) { e } }"),
-            (false, 2, 4)
-        );
-        assert_eq!(merged("mutation { a { b } a }"), (false, 2, 3));
-        // and these would run twice
-        assert!(!merged("mutation { a { b } ... { a { c } } }").0);
-        assert!(!merged("mutation { ...F ...F } fragment F on M { a }").0);
-        assert!(!merged("mutation { a { b } a @include(if: true) { c } }").0);
-        assert!(!merged("mutation { ...F } fragment F on M { ...F }").0);
     }
 }

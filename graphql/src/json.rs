@@ -4,19 +4,19 @@ use upstream_async_graphql::{Response, Value};
 
 use crate::finish::refused;
 
-/// A response as the body of `application/graphql-response+json`. `data` is left out if the request was
-/// [`refused`] before it was executed, as section 7.1 of the specification asks.
+/// A response as the body of `application/graphql-response+json`. Errors stand first, where nobody overlooks them. `data` is left
+/// out if the request was [`refused`] before it was executed, as section 7.1 of the specification asks.
 pub fn to_json(response: &Response) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + size(&response.data));
     out.push(b'{');
-    if !refused(response) {
-        out.extend_from_slice(b"\"data\":");
-        write(&mut out, &response.data);
-    }
     if !response.errors.is_empty() {
         next(&mut out, "errors");
         serde_json::to_writer(&mut out, &response.errors)
             .expect("errors are maps with keys of text");
+    }
+    if !refused(response) {
+        next(&mut out, "data");
+        write(&mut out, &response.data);
     }
     if !response.extensions.is_empty() {
         next(&mut out, "extensions");
@@ -157,6 +157,8 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
         b'\n' => out.extend_from_slice(b"\\n"),
         b'\r' => out.extend_from_slice(b"\\r"),
         b'\t' => out.extend_from_slice(b"\\t"),
+        b'\x08' => out.extend_from_slice(b"\\b"),
+        b'\x0c' => out.extend_from_slice(b"\\f"),
         _ => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
     }
 }
@@ -168,8 +170,8 @@ mod tests {
     #[test]
     fn strings_are_escaped_wherever_they_need_it() {
         let special = [
-            "\"", "\\", "\n", "\r", "\t", "\0", "\u{1}", "\u{1f}", "\u{7f}", "ü", "翻", "🦀", " ",
-            "!", "[", "]",
+            "\"", "\\", "\n", "\r", "\t", "\u{8}", "\u{c}", "\0", "\u{1}", "\u{1f}", "\u{7f}", "ü",
+            "翻", "🦀", " ", "!", "[", "]",
         ];
         for special in special {
             for before in 0..17 {

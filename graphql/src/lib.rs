@@ -17,8 +17,8 @@
 //! - A scalar must not resolve to [`Value::Binary`], which stands for JSON text here.
 //!
 //! What the edge does with a request: parse the document, refuse it if [`selections`] exceeds the limit (async-graphql spreads
-//! fragments before any of its own limits count), [`merge_root`], add [`Mode::Raw`] to the request's data if [`may_be_raw`],
-//! execute, [`finish()`], [`to_json`].
+//! fragments before any of its own limits count), [`check_typenames`], [`merge_root`], [`coerce_variables`], add [`Mode::Raw`] to the request's data if
+//! [`may_be_raw`], execute, [`finish()`], [`to_json`].
 //!
 //! The upstream version is pinned: its registry is hidden from its documentation and may change in any release.
 
@@ -29,16 +29,22 @@ mod nulls;
 pub mod plain;
 mod plan;
 mod resolve;
+mod roots;
 mod tally;
+mod typename;
+mod variables;
 
 /// A value as it stands in a document: it may be a variable, or hold one.
 pub use async_graphql_value::Value as Written;
-pub use document::{may_be_raw, merge_root, selections};
+pub use document::{may_be_raw, selections};
 pub use finish::{finish, refused};
 pub use json::{to_json, tree};
 pub use resolve::Mode;
+pub use roots::merge_root;
 pub use tally::Tally;
+pub use typename::check_typenames;
 pub use upstream_async_graphql::*;
+pub use variables::coerce_variables;
 
 /// The module that derives look into; ours is its `resolve_container`.
 pub mod resolver_utils {

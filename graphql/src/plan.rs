@@ -6,7 +6,7 @@ use std::{
 };
 
 use upstream_async_graphql::{
-    ContextSelectionSet, Positioned,
+    ContextSelectionSet, Pos, Positioned,
     parser::types::{Field, Selection, SelectionSet},
 };
 
@@ -22,8 +22,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) fields: Vec<Planned<'a>>,
     /// Response keys and their places in `fields`, once these are many.
     places: HashMap<&'a str, usize>,
-    /// Fragments that were spread already; to spread one again adds nothing, and would take time without bound.
-    spread: Vec<&'a str>,
 }
 
 impl<'a> Plan<'a> {
@@ -36,47 +34,10 @@ impl<'a> Plan<'a> {
         name: &str,
     ) -> bool {
         let mut ours = true;
-        for selection in &set.items {
-            let (condition, set) = match &selection.node {
-                Selection::Field(field) => {
-                    ours &= field.node.directives.is_empty();
-                    self.add(field);
-                    continue;
-                }
-                Selection::InlineFragment(fragment) => (
-                    fragment.node.type_condition.as_ref(),
-                    &fragment.node.selection_set.node,
-                ),
-                Selection::FragmentSpread(spread) => {
-                    let fragment_name = spread.node.fragment_name.node.as_str();
-                    // an unknown fragment does not pass validation
-                    let Some(fragment) = ctx.query_env.fragments.get(fragment_name) else {
-                        continue;
-                    };
-                    if self.spread.contains(&fragment_name) {
-                        continue;
-                    }
-                    self.spread.push(fragment_name);
-                    (
-                        Some(&fragment.node.type_condition),
-                        &fragment.node.selection_set.node,
-                    )
-                }
-            };
-            let applies = condition.is_none_or(|condition| {
-                let on = condition.node.on.node.as_str();
-                on == name
-                    || ctx
-                        .schema_env
-                        .registry
-                        .types
-                        .get(on)
-                        .is_some_and(|ty| ty.is_possible_type(name))
-            });
-            if applies {
-                ours &= self.collect(ctx, set, name);
-            }
-        }
+        each(ctx, set, name, &mut Vec::new(), &mut |field| {
+            ours &= field.node.directives.is_empty();
+            self.add(field);
+        });
         ours
     }
 
@@ -120,6 +81,69 @@ impl<'a> Plan<'a> {
                 place.insert(at.unwrap_or(next));
                 at
             }
+        }
+    }
+}
+
+/// Where in the document it says to answer `key` on the type `name`: all the places, for an error to name.
+#[cold]
+pub(crate) fn places(ctx: &ContextSelectionSet<'_>, name: &str, key: &str) -> Vec<Pos> {
+    let mut places = Vec::new();
+    each(ctx, &ctx.item.node, name, &mut Vec::new(), &mut |field| {
+        if field.node.response_key().node == key {
+            places.push(field.pos);
+        }
+    });
+    places
+}
+
+/// The fields that `set` selects on the type `name`, in the order of the document. `spread`: fragments that were spread already; to
+/// spread one again adds nothing, and would take time without bound.
+fn each<'a>(
+    ctx: &ContextSelectionSet<'a>,
+    set: &'a SelectionSet,
+    name: &str,
+    spread: &mut Vec<&'a str>,
+    see: &mut impl FnMut(&'a Positioned<Field>),
+) {
+    for selection in &set.items {
+        let (condition, set) = match &selection.node {
+            Selection::Field(field) => {
+                see(field);
+                continue;
+            }
+            Selection::InlineFragment(fragment) => (
+                fragment.node.type_condition.as_ref(),
+                &fragment.node.selection_set.node,
+            ),
+            Selection::FragmentSpread(fragment) => {
+                let fragment_name = fragment.node.fragment_name.node.as_str();
+                // an unknown fragment does not pass validation
+                let Some(fragment) = ctx.query_env.fragments.get(fragment_name) else {
+                    continue;
+                };
+                if spread.contains(&fragment_name) {
+                    continue;
+                }
+                spread.push(fragment_name);
+                (
+                    Some(&fragment.node.type_condition),
+                    &fragment.node.selection_set.node,
+                )
+            }
+        };
+        let applies = condition.is_none_or(|condition| {
+            let on = condition.node.on.node.as_str();
+            on == name
+                || ctx
+                    .schema_env
+                    .registry
+                    .types
+                    .get(on)
+                    .is_some_and(|ty| ty.is_possible_type(name))
+        });
+        if applies {
+            each(ctx, set, name, spread, see);
         }
     }
 }

@@ -15,7 +15,7 @@ use upstream_async_graphql::{
 use crate::{
     json,
     nulls::{nothing, settle, type_of},
-    plan::{Plan, Planned},
+    plan::{Plan, Planned, places},
     tally::Tally,
 };
 
@@ -192,7 +192,7 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
     fn settled(&mut self, field: &Positioned<Field>, answer: ServerResult<Option<Value>>) -> Value {
         let value = match answer {
             Ok(value) => value.unwrap_or_default(),
-            Err(error) => self.failed(error),
+            Err(error) => self.failed(field, error),
         };
         settle(value, || {
             type_of(self.ctx, self.name, &field.node.name.node)
@@ -203,8 +203,14 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
         })
     }
 
+    /// An error of the field itself, or of an element that it answers: those of fields further down were kept there, and
+    /// elements that may be null keep theirs themselves, with the first of the field's places.
     #[cold]
-    fn failed(&self, error: ServerError) -> Value {
+    fn failed(&self, field: &Positioned<Field>, mut error: ServerError) -> Value {
+        let places = places(self.ctx, self.name, &field.node.response_key().node);
+        if error.locations == [field.pos] && places.len() > 1 {
+            error.locations = places;
+        }
         self.ctx.add_error(error);
         nothing()
     }

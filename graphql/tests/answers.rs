@@ -197,23 +197,24 @@ async fn events_of_subscriptions_are_answered_as_objects_are() {
                 r#"{"data":{"n":{"__typename":"Tool","id":"4"}}}"#
             ]
         );
-        let never = r#""errors":[{"message":"never","locations":[{"line":1,"column":"#;
+        let never = r#"{"errors":[{"message":"never","locations":[{"line":1,"column":"#;
         let bads = events("subscription { bads { ok never } }", mode).await;
         assert_eq!(bads.len(), 2);
         assert!(
             bads.iter()
-                .all(|event| event.starts_with(&format!(r#"{{"data":null,{never}"#))),
+                .all(|event| event.starts_with(never) && event.ends_with(r#","data":null}"#)),
             "{bads:?}"
         );
         let may = events("subscription { mayBeBad { ok never } }", mode).await;
         assert!(
-            may[0].starts_with(&format!(r#"{{"data":{{"mayBeBad":null}},{never}"#)),
+            may[0].starts_with(never) && may[0].ends_with(r#","data":{"mayBeBad":null}}"#),
             "{may:?}"
         );
         assert_eq!(may[1], r#"{"data":{"mayBeBad":null}}"#);
         let none = events("subscription { agents(n: 9) { id } }", mode).await;
         assert!(
-            none[0].starts_with(r#"{"data":null,"errors":[{"message":"too many""#),
+            none[0].starts_with(r#"{"errors":[{"message":"too many""#)
+                && none[0].ends_with(r#","data":null}"#),
             "{none:?}"
         );
         let wrong = events("subscription { agents(n: 9) { nope } }", mode).await;

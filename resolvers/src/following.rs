@@ -1,6 +1,38 @@
-//! What a subscription asks of whoever follows for as long as it lasts.
+//! What a subscription asks of whoever follows for as long as it lasts, and where he goes on.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_graphql::Context;
 use entities::{CommandError, Permission, Scope};
+
+use crate::scalars::Cursor;
+
+/// The cursor after which a subscription goes on, in the data of a request: the way it came by says so, whatever the document says.
+pub struct GoOnAfter(pub String);
+
+/// Where a subscription goes on: what its transport says, else its argument.
+pub(crate) fn after<'a>(ctx: &'a Context<'_>, argument: Option<&'a Cursor>) -> Option<&'a str> {
+    let given = ctx.data_opt::<GoOnAfter>().map(|after| after.0.as_str());
+    given.or_else(|| argument.map(|cursor| cursor.0.as_str()))
+}
+
+/// The cursor of the event that a subscription tells at the moment, in the data of a request whose client wants it beside each event.
+/// Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Place(Arc<Mutex<Option<String>>>);
+
+impl Place {
+    /// Says it, before the event is answered.
+    pub(crate) fn set(&self, cursor: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor);
+    }
+
+    /// What was said last; `None`: nothing since it was asked.
+    #[must_use]
+    pub fn taken(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// Whether a subscription of this root field goes on where what its asker may do has changed.
 ///

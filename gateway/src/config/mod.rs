@@ -88,6 +88,8 @@ pub struct Config {
     pub redirect_uris: Vec<Url>,
     /// Sign-in providers by name.
     pub oidc: BTreeMap<String, Oidc>,
+    /// Documents that clients may ask for by their digest, or may only ask for.
+    pub trusted_documents: TrustedDocuments,
     /// Limits of what clients may ask.
     pub limits: Limits,
     /// How long logs are kept.
@@ -122,6 +124,27 @@ pub struct Oidc {
     pub scopes: Vec<String>,
     /// Domains for which this provider is believed, lower case.
     pub email_domains: Vec<String>,
+}
+
+/// The table `trusted_documents`.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedDocuments {
+    /// Where they are.
+    pub folder: Option<PathBuf>,
+    /// What becomes of others.
+    pub mode: TrustMode,
+}
+
+/// What becomes of documents that are not trusted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrustMode {
+    /// They are answered.
+    #[default]
+    Off,
+    /// They are answered, and their digests logged.
+    Log,
+    /// They are refused.
+    Require,
 }
 
 /// Limits of what clients may ask: the table `limits`.
@@ -266,6 +289,7 @@ impl Config {
                 source::web_address,
             )?,
             oidc: oidc(s)?,
+            trusted_documents: trusted_documents(s)?,
             limits: limits(s)?,
             retention: Retention {
                 changes_days: narrow(s.number("retention.changes_days", 1..=3650)?),
@@ -397,6 +421,26 @@ fn oidc(s: &mut Settings) -> Result<BTreeMap<String, Oidc>, ConfigError> {
         providers.insert(name, provider);
     }
     Ok(providers)
+}
+
+fn trusted_documents(s: &mut Settings) -> Result<TrustedDocuments, ConfigError> {
+    let folder = s.maybe("trusted_documents.folder", "a folder", |text| {
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    })?;
+    let expected = "off, log or require";
+    let mode = s.text("trusted_documents.mode", expected, |text| match text {
+        "off" => Some(TrustMode::Off),
+        "log" => Some(TrustMode::Log),
+        "require" => Some(TrustMode::Require),
+        _ => None,
+    })?;
+    if folder.is_none() && mode != TrustMode::Off {
+        return Err(ConfigError::Needed {
+            key: "trusted_documents.folder".to_owned(),
+            reason: "must be given where `trusted_documents.mode` is not `off`",
+        });
+    }
+    Ok(TrustedDocuments { folder, mode })
 }
 
 fn limits(s: &mut Settings) -> Result<Limits, ConfigError> {

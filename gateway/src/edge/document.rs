@@ -6,14 +6,17 @@ use std::{
 };
 
 use async_graphql::{
-    ServerError, may_be_raw, merge_root,
+    ServerError, check_typenames, may_be_raw, merge_root,
     parser::{
         parse_query,
         types::{ExecutableDocument, Selection, SelectionSet},
     },
 };
 
-use super::{Code, Refused};
+use super::{
+    Code, Refused, roots,
+    trusted::{Trusted, Wanted},
+};
 use crate::config::Limits;
 
 /// Brackets in each other. The parser goes down a call for each, and gives up itself at 64 selections in each other.
@@ -39,6 +42,9 @@ pub(super) struct Documents {
     max_bytes: usize,
     max_depth: usize,
     max_aliases: usize,
+    trusted: Trusted,
+    /// Whether the schema may be asked for.
+    introspection: bool,
     kept: Mutex<Kept>,
 }
 
@@ -60,19 +66,29 @@ struct Kept {
 }
 
 impl Documents {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, trusted: Trusted, introspection: bool) -> Self {
         Self {
             max_bytes: limits.max_document_bytes,
             max_depth: limits.max_depth,
             max_aliases: limits.max_aliases,
+            trusted,
+            introspection,
             kept: Mutex::default(),
         }
+    }
+
+    /// The text of the document that is asked for, before anything of it is read.
+    ///
+    /// # Errors
+    /// See [`Trusted::text`].
+    pub(super) fn text(&self, wanted: Wanted) -> Result<String, Refused> {
+        self.trusted.text(wanted)
     }
 
     /// The document of `text`.
     ///
     /// # Errors
-    /// INVALID_INPUT for syntax and size, QUERY_TOO_COMPLEX for depth, aliases and the number of selections.
+    /// INVALID_INPUT for syntax, size and the root of a subscription, QUERY_TOO_COMPLEX for depth, aliases and the number of selections.
     pub(super) fn read(&self, text: &str) -> Result<Arc<Parsed>, Refused> {
         if text.len() > self.max_bytes {
             let message = format!(
@@ -92,15 +108,15 @@ impl Documents {
             );
             return Err(Refused::invalid(message).over(MAX_NESTING, nesting));
         }
-        let mut document = parse_query(text).map_err(|error| {
-            let error = ServerError::from(error);
-            Refused {
-                locations: error.locations,
-                ..Refused::invalid(error.message)
-            }
-        })?;
+        let wrong = |error: ServerError| Refused {
+            locations: error.locations,
+            ..Refused::invalid(error.message)
+        };
+        let mut document = parse_query(text).map_err(|error| wrong(error.into()))?;
         self.measure(&document)?;
+        check_typenames(&document).map_err(wrong)?;
         let roots_once = merge_root(&mut document);
+        roots::of_subscriptions(&document)?;
         let may_be_raw = may_be_raw(&document);
         let parsed = Arc::new(Parsed {
             document: Arc::new(document),
@@ -118,6 +134,7 @@ impl Documents {
     fn measure(&self, document: &ExecutableDocument) -> Result<(), Refused> {
         let mut measure = Measure {
             document,
+            introspection: self.introspection,
             selections: 0,
             depth: 0,
             aliases: 0,
@@ -227,6 +244,7 @@ fn nesting(text: &str) -> usize {
 
 struct Measure<'a> {
     document: &'a ExecutableDocument,
+    introspection: bool,
     selections: usize,
     depth: usize,
     aliases: usize,
@@ -273,6 +291,12 @@ impl<'a> Measure<'a> {
             match &item.node {
                 Selection::Field(field) => {
                     let name = field.node.name.node.as_str();
+                    if !self.introspection && matches!(name, "__schema" | "__type") {
+                        return Err(Refused {
+                            locations: vec![item.pos],
+                            ..Refused::invalid("introspection is turned off on this server")
+                        });
+                    }
                     if let Some(alias) = &field.node.alias {
                         aliased.push((name, alias.node.as_str()));
                     }
@@ -346,6 +370,8 @@ mod tests {
             max_bytes: 32_768,
             max_depth: 15,
             max_aliases: 30,
+            trusted: Trusted::default(),
+            introspection: true,
             kept: Mutex::default(),
         }
     }

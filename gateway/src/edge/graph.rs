@@ -57,11 +57,35 @@ pub trait Graph: Send + Sync + 'static {
 
 /// What whoever follows a subscription is told at once.
 #[derive(Debug)]
-pub enum Told {
-    /// An answer of his own.
+pub struct Told {
+    /// The event.
+    pub event: Event,
+    /// Where to go on after it, where [`Operation::wants_cursors`].
+    pub cursor: Option<String>,
+}
+
+/// An event of a subscription.
+#[derive(Debug)]
+pub enum Event {
+    /// An answer of one's own.
     Own(Response),
     /// `{"data": …}`: the same bytes as others are told. Nothing went wrong in it.
     Shared(Bytes),
+}
+
+impl From<Event> for Told {
+    fn from(event: Event) -> Self {
+        Self {
+            event,
+            cursor: None,
+        }
+    }
+}
+
+impl From<Response> for Told {
+    fn from(response: Response) -> Self {
+        Event::Own(response).into()
+    }
 }
 
 /// Which way a request came.
@@ -69,6 +93,8 @@ pub enum Told {
 pub enum Transport {
     /// One request, one answer.
     Http,
+    /// One request, answers as long as there are any: server-sent events, or parts of one body.
+    Stream,
     /// `graphql-transport-ws`.
     WebSocket,
 }
@@ -118,4 +144,8 @@ pub struct Operation {
     pub kind: OperationType,
     /// To quote in errors and logs.
     pub request_id: String,
+    /// Of a subscription: whether each event is told with its cursor.
+    pub wants_cursors: bool,
+    /// Of a subscription: the cursor after which to go on, whatever the document says.
+    pub after: Option<String>,
 }

@@ -23,17 +23,26 @@ use http_body_util::BodyExt;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower_http::{
+    CompressionLevel,
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
+};
 use tracing::Instrument;
 
 use super::{
     Client, Code, Graph, Operation, Refused, Transport,
     answer::Answer,
-    client::{Given, Peer, RequestIds},
+    client::{Given, Peer, RequestIds, counted_as},
     document::Documents,
-    media::{self, Media},
+    media::{self, Accepted, Many, Media},
     origin::{Names, Page},
     request::Asked,
     socket::{self, Census},
+    stream,
+    trusted::{Trusted, TrustedError},
 };
 use crate::config::{Config, Limits};
 
@@ -58,6 +67,8 @@ pub struct Times {
     pub init: Duration,
     /// From one protocol ping of a socket to the next.
     pub ping: Duration,
+    /// From one sign of life of a stream over HTTP to the next.
+    pub beat: Duration,
     /// Without a sign of life from a socket.
     pub silence: Duration,
     /// Without the client taking a byte that is there for it.
@@ -73,6 +84,7 @@ impl Default for Times {
             body: Duration::from_secs(30),
             init: Duration::from_secs(10),
             ping: Duration::from_secs(20),
+            beat: Duration::from_secs(15),
             silence: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             close: Duration::from_secs(3),
@@ -84,6 +96,8 @@ impl Default for Times {
 #[derive(Debug)]
 pub struct Settings {
     limits: Limits,
+    trusted: Trusted,
+    introspection: bool,
     names: Names,
     trusted_proxies: Vec<IpNet>,
     /// Only tests change these.
@@ -92,13 +106,18 @@ pub struct Settings {
 
 impl Settings {
     /// For a listener at `address`.
-    pub fn new(config: &Config, address: SocketAddr) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The trusted documents can't be read.
+    pub fn new(config: &Config, address: SocketAddr) -> Result<Self, TrustedError> {
+        Ok(Self {
             limits: config.limits.clone(),
+            trusted: Trusted::load(&config.trusted_documents)?,
+            introspection: config.introspection,
             names: Names::new(config, address),
             trusted_proxies: config.trusted_proxies.clone(),
             times: Times::default(),
-        }
+        })
     }
 }
 
@@ -115,10 +134,11 @@ pub struct Edge<G: Graph> {
 
 impl<G: Graph> Edge<G> {
     /// An edge that does not serve a graph yet.
-    pub fn new(settings: Settings) -> Arc<Self> {
+    pub fn new(mut settings: Settings) -> Arc<Self> {
         let tasks = Tasks::new();
+        let trusted = std::mem::take(&mut settings.trusted);
         Arc::new(Self {
-            documents: Documents::new(&settings.limits),
+            documents: Documents::new(&settings.limits, trusted, settings.introspection),
             census: Arc::new(Census::new(settings.limits.max_connections_per_user)),
             settings,
             graph: OnceLock::new(),
@@ -143,6 +163,7 @@ impl<G: Graph> Edge<G> {
             .with_state(self.clone())
             .merge(more)
             .fallback(not_found)
+            .layer(compression())
             .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
     }
 
@@ -213,6 +234,21 @@ impl<G: Graph> Edge<G> {
     }
 }
 
+/// Answers below this many bytes are sent as they are.
+const COMPRESSED_FROM: u16 = 1024;
+
+/// Compresses answers for clients that take it, but for streams, whose events must not wait for each other. What is secret in an
+/// answer can't be guessed from its length: no page can have a request sent with credentials that it does not hold itself.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let when = SizeAbove::new(COMPRESSED_FROM)
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::const_new("multipart/mixed"))
+        .and(NotForContentType::IMAGES);
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(when)
+}
+
 /// The id of a request, in its extensions.
 #[derive(Debug, Clone)]
 struct RequestId(String);
@@ -227,7 +263,7 @@ async fn around<G: Graph>(
     request.extensions_mut().insert(RequestId(id.clone()));
     let probe = matches!(request.uri().path(), "/health" | "/ready");
     let media = match request.uri().path() {
-        "/graphql" => Media::accepted(request.headers()).unwrap_or(Media::Json),
+        "/graphql" => Accepted::of(request.headers()).refusal(),
         _ => Media::Json,
     };
     let (parts, body) = request.into_parts();
@@ -331,6 +367,10 @@ impl Rejection {
         }
     }
 
+    fn not_acceptable(message: &str) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, Refused::invalid(message))
+    }
+
     fn answer(self, media: Media, id: &str) -> Response {
         let mut response = write(self.status, media, Answer::refused(self.refused, id));
         if let Some(allow) = self.allow {
@@ -369,10 +409,11 @@ async fn graphql<G: Graph>(
     request: Request,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let media = Media::accepted(&parts.headers);
+    let accepted = Accepted::of(&parts.headers);
+    let media = accepted.refusal();
     let page = match edge.settings.names.host(&parts) {
         Ok(host) => edge.settings.names.page(&parts.headers, &host),
-        Err((status, refused)) => return Rejection::new(status, refused).answer(Media::Json, &id),
+        Err((status, refused)) => return Rejection::new(status, refused).answer(media, &id),
     };
     let upgrade = parts.headers.contains_key(header::UPGRADE);
     if page == Page::Foreign && (upgrade || parts.method != Method::GET) {
@@ -380,7 +421,7 @@ async fn graphql<G: Graph>(
             Code::Forbidden,
             "pages of this origin may not call the server: see `cors_origins`",
         );
-        return Rejection::from(refused).answer(media.unwrap_or(Media::Json), &id);
+        return Rejection::from(refused).answer(media, &id);
     }
     let ours = page == Page::Ours;
     let client = Client::of(&parts.headers, peer, &edge.settings.trusted_proxies, ours);
@@ -389,18 +430,9 @@ async fn graphql<G: Graph>(
     } else if parts.method == Method::OPTIONS {
         Ok(preflight(&page))
     } else {
-        match media {
-            Some(media) => one_request(&edge, &parts, body, media, client, &id).await,
-            None => Err(Rejection::new(
-                StatusCode::NOT_ACCEPTABLE,
-                Refused::invalid(
-                    "`Accept` must allow application/graphql-response+json or application/json",
-                ),
-            )),
-        }
+        one_request(&edge, &parts, body, accepted, client, &id).await
     };
-    let mut response =
-        answered.unwrap_or_else(|rejection| rejection.answer(media.unwrap_or(Media::Json), &id));
+    let mut response = answered.unwrap_or_else(|rejection| rejection.answer(media, &id));
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Origin, Accept"));
     if let Page::Allowed(origin) = page {
@@ -421,8 +453,7 @@ fn preflight(page: &Page) -> Response {
         HeaderValue::from_static("GET, POST, OPTIONS"),
     );
     if let Page::Allowed(_) = page {
-        let allowed =
-            "Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of";
+        let allowed = "Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of, Last-Event-ID, Traceparent, Tracestate, Apollo-Require-Preflight, Weft-Csrf";
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static("GET, POST"),
@@ -443,15 +474,26 @@ async fn one_request<G: Graph>(
     edge: &Arc<Edge<G>>,
     parts: &Parts,
     body: Body,
-    media: Media,
+    accepted: Accepted,
     client: Client,
     id: &str,
 ) -> Result<Response, Rejection> {
+    let Accepted { one, many } = accepted;
+    if one.is_none() && many.is_none() {
+        return Err(Rejection::not_acceptable(
+            "`Accept` must allow application/graphql-response+json, application/json, text/event-stream or \
+             multipart/mixed;subscriptionSpec=1.0",
+        ));
+    }
     let given = Given::in_headers(&parts.headers)?;
     let graph = edge.graph()?;
     let asked = match parts.method {
         Method::POST if !media::is_json(&parts.headers) => {
             let refused = Refused::invalid("`Content-Type` must be application/json, in UTF-8");
+            return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
+        }
+        Method::POST if parts.headers.contains_key(header::CONTENT_ENCODING) => {
+            let refused = Refused::invalid("a body with a `Content-Encoding` is not accepted");
             return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
         }
         Method::POST => Asked::from_json(&whole(edge, body).await?)?,
@@ -463,30 +505,78 @@ async fn one_request<G: Graph>(
             ));
         }
     };
-    let respond = |answer: Answer| {
-        let status = match (&answer.code, media) {
-            (Some(code), Media::GraphqlResponse) => Code::status_of(code),
-            _ => StatusCode::OK,
-        };
-        write(status, media, answer)
-    };
-    let operation = match asked.operation(edge.documents(), id.to_owned()) {
+    let mut operation = match asked.operation(edge.documents(), id.to_owned()) {
         Ok(operation) => operation,
-        Err(refused) => return Ok(respond(Answer::refused(refused, id))),
+        Err(refused) => {
+            return Ok(match (one, many) {
+                (Some(media), _) => respond(media, Answer::refused(refused, id)),
+                (None, Some(many)) => stream::refusal(edge, refused, many, id.to_owned()),
+                (None, None) => Rejection::from(refused).answer(Media::Json, id),
+            });
+        }
     };
     if operation.is_mutation() && parts.method == Method::GET {
         return Err(Rejection::method("POST", "mutations are sent by POST"));
     }
+    let many = match (operation.is_subscription(), one, many) {
+        (true, _, Some(many)) | (false, None, Some(many @ Many::Events)) => Some(many),
+        (true, Some(media), None) => {
+            let refused = Refused::invalid(
+                "a subscription is made over a WebSocket with graphql-transport-ws, or with `Accept: text/event-stream` or \
+                 `multipart/mixed;subscriptionSpec=1.0`",
+            );
+            return Ok(respond(media, Answer::refused(refused, id)));
+        }
+        (false, Some(_), _) => None,
+        (_, None, _) => {
+            return Err(Rejection::not_acceptable(
+                "`Accept` must allow application/graphql-response+json or application/json",
+            ));
+        }
+    };
+    let transport = match many {
+        Some(_) => Transport::Stream,
+        None => Transport::Http,
+    };
+    let credentials = given.credentials(client, transport)?;
+    let address = counted_as(credentials.client.address);
+    let caller = graph.authenticate(credentials).await?;
+    let Some(many) = many else {
+        let response = edge.execute(graph, &caller, operation).await;
+        let media = one.unwrap_or(Media::Json);
+        return Ok(respond(media, Answer::of(response, id)));
+    };
+    operation.wants_cursors = many == Many::Events;
     if operation.is_subscription() {
-        let refused =
-            Refused::invalid("subscriptions are made over a WebSocket, with graphql-transport-ws");
-        return Ok(respond(Answer::refused(refused, id)));
+        operation.after = last_event_id(&parts.headers)?;
     }
-    let caller = graph
-        .authenticate(given.credentials(client, Transport::Http)?)
-        .await?;
-    let response = edge.execute(graph, &caller, operation).await;
-    Ok(respond(Answer::of(response, id)))
+    let user = graph.user_key(&caller);
+    let seat = edge.census().stream(user, address).ok_or_else(|| {
+        let limit = edge.limits().max_connections_per_user;
+        let message = format!("at most {limit} connections at once are allowed");
+        Refused::new(Code::RateLimited, message).over(limit, limit + 1)
+    })?;
+    Ok(stream::answer(edge, graph, caller, operation, many, seat))
+}
+
+/// An answer, with the status that its form asks for.
+fn respond(media: Media, answer: Answer) -> Response {
+    let status = match (&answer.code, media) {
+        (Some(code), Media::GraphqlResponse) => Code::status_of(code),
+        _ => StatusCode::OK,
+    };
+    write(status, media, answer)
+}
+
+/// The last event that the client has seen (HTML, section 9.2.4): empty is none.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+    let Some(id) = headers.get("last-event-id") else {
+        return Ok(None);
+    };
+    match id.to_str() {
+        Ok(id) => Ok((!id.is_empty()).then(|| id.to_owned())),
+        Err(_) => Err(Refused::invalid("the header `Last-Event-ID` is not text")),
+    }
 }
 
 /// The whole body, within its size and time.

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// In which form to answer.
+/// In which form one answer is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Media {
     /// `application/graphql-response+json`: the status tells a request that did not run from one that did.
@@ -18,48 +18,115 @@ impl Media {
             Self::Json => "application/json; charset=utf-8",
         })
     }
+}
 
-    /// What the `Accept` headers like best; `None`: neither. Where both are liked the same, the newer one.
-    pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
+/// In which form many answers are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Many {
+    /// `text/event-stream`: server-sent events, as npm's graphql-sse has them in its distinct-connections mode.
+    Events,
+    /// `multipart/mixed; subscriptionSpec=1.0`: Apollo's protocol of subscriptions over HTTP.
+    Parts,
+}
+
+/// What a client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// For one answer.
+    pub(super) one: Option<Media>,
+    /// For many. Has to be asked for by name: whoever takes anything expects one answer.
+    pub(super) many: Option<Many>,
+}
+
+/// How specific the best matching range is, and its weight; the more specific range counts.
+type Found = (u8, f32);
+
+impl Accepted {
+    /// What the `Accept` headers like best. Of the two kinds of JSON the newer one has to be named: the GraphQL-over-HTTP
+    /// specification takes a client that says nothing, or `*/*`, for one from before it.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut accepts = headers.get_all(header::ACCEPT).iter().peekable();
         if accepts.peek().is_none() {
-            return Some(Self::GraphqlResponse);
+            return Self {
+                one: Some(Media::Json),
+                many: None,
+            };
         }
-        // for each of the two: how specific the best matching range is, and its weight; the more specific range counts
-        let mut found = [(0_u8, 0.0_f32); 2];
+        let [mut newer, mut older, mut events, mut parts]: [Found; 4] = Default::default();
         for range in accepts
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
         {
-            let mut parts = range.split(';').map(str::trim);
-            let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let (mut weight, mut fits) = (1.0, true);
-            for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-                match name.trim().to_ascii_lowercase().as_str() {
-                    "q" => weight = value.trim().parse().unwrap_or(0.0),
-                    "charset" => fits = is_utf8(value),
-                    _ => {}
+            let range = Range::read(range);
+            let matches = |found: &mut Found, specific: u8| {
+                if specific > found.0 {
+                    *found = (specific, range.weight);
                 }
-            }
-            let matches: [u8; 2] = match essence.as_str() {
-                "application/graphql-response+json" => [3, 0],
-                "application/json" => [0, 3],
-                "application/*" => [2, 2],
-                "*/*" => [1, 1],
-                _ => [0, 0],
             };
-            for (found, specific) in found.iter_mut().zip(matches) {
-                if fits && specific > found.0 {
-                    *found = (specific, weight);
+            match range.essence.as_str() {
+                "application/graphql-response+json" if range.is_utf8 => matches(&mut newer, 3),
+                "application/json" if range.is_utf8 => matches(&mut older, 3),
+                "application/*" if range.is_utf8 => {
+                    matches(&mut newer, 2);
+                    matches(&mut older, 2);
                 }
+                "*/*" if range.is_utf8 => {
+                    matches(&mut newer, 1);
+                    matches(&mut older, 1);
+                }
+                "text/event-stream" if range.is_utf8 => matches(&mut events, 3),
+                "multipart/mixed" if range.is_of_subscriptions => matches(&mut parts, 3),
+                _ => {}
             }
         }
-        let [newer, older] = found.map(|(_, weight)| weight);
-        match () {
-            () if newer <= 0.0 && older <= 0.0 => None,
-            () if newer >= older => Some(Self::GraphqlResponse),
-            () => Some(Self::Json),
+        let one = match () {
+            () if newer.1 <= 0.0 && older.1 <= 0.0 => None,
+            () if newer.1 > older.1 || (newer.1 >= older.1 && newer.0 == 3) => {
+                Some(Media::GraphqlResponse)
+            }
+            () => Some(Media::Json),
+        };
+        let many = match () {
+            () if events.1 <= 0.0 && parts.1 <= 0.0 => None,
+            () if events.1 >= parts.1 => Some(Many::Events),
+            () => Some(Many::Parts),
+        };
+        Self { one, many }
+    }
+
+    /// For a request that is refused before it is known what it asks.
+    pub(super) fn refusal(self) -> Media {
+        self.one.unwrap_or(Media::Json)
+    }
+}
+
+/// One of the ranges in `Accept`.
+struct Range {
+    essence: String,
+    weight: f32,
+    is_utf8: bool,
+    is_of_subscriptions: bool,
+}
+
+impl Range {
+    fn read(text: &str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let mut range = Self {
+            essence: parts.next().unwrap_or_default().to_ascii_lowercase(),
+            weight: 1.0,
+            is_utf8: true,
+            is_of_subscriptions: false,
+        };
+        for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+            let value = value.trim();
+            match name.trim().to_ascii_lowercase().as_str() {
+                "q" => range.weight = value.parse().unwrap_or(0.0),
+                "charset" => range.is_utf8 = is_utf8(value),
+                "subscriptionspec" => range.is_of_subscriptions = value.trim_matches('"') == "1.0",
+                _ => {}
+            }
         }
+        range
     }
 }
 
@@ -98,9 +165,9 @@ mod tests {
     fn accept() {
         let (new, old) = (Some(Media::GraphqlResponse), Some(Media::Json));
         let cases: &[(&[&str], Option<Media>)] = &[
-            (&[], new),
-            (&["*/*"], new),
-            (&["application/*"], new),
+            (&[], old),
+            (&["*/*"], old),
+            (&["application/*"], old),
             (&["application/json"], old),
             (&["Application/JSON; charset=UTF-8"], old),
             (&["application/json; charset=latin1"], None),
@@ -113,6 +180,7 @@ mod tests {
                 &["application/json, application/graphql-response+json"],
                 new,
             ),
+            (&["application/graphql-response+json, */*"], new),
             (
                 &["application/graphql-response+json;q=0.5, application/json;q=0.9"],
                 old,
@@ -124,6 +192,7 @@ mod tests {
                 ],
                 old,
             ),
+            (&["*/*, application/json;q=0.1"], new),
             (&["*/*, application/graphql-response+json;q=0"], old),
             (&["application/json;q=0.9, */*;q=0.1"], old),
             (&["text/html, application/json;q=0"], None),
@@ -133,11 +202,41 @@ mod tests {
             (&["application/json;q=nonsense"], None),
         ];
         for (accept, expected) in cases {
-            assert_eq!(
-                Media::accepted(&headers(&header::ACCEPT, accept)),
-                *expected,
-                "{accept:?}"
-            );
+            let accepted = Accepted::of(&headers(&header::ACCEPT, accept));
+            assert_eq!(accepted.one, *expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn streams_are_asked_for_by_name() {
+        let (events, parts) = (Some(Many::Events), Some(Many::Parts));
+        let cases: &[(&[&str], Option<Many>)] = &[
+            (&[], None),
+            (&["*/*, text/*, multipart/*"], None),
+            (&["text/event-stream"], events),
+            (&["text/event-stream;q=0"], None),
+            (&["Text/Event-Stream;charset=utf-8, */*"], events),
+            (&["multipart/mixed"], None),
+            (&["multipart/mixed;deferSpec=20220824"], None),
+            (&["multipart/mixed;subscriptionSpec=2.0"], None),
+            (
+                &["multipart/mixed;boundary=graphql;subscriptionSpec=1.0,application/json"],
+                parts,
+            ),
+            (
+                &[
+                    "multipart/mixed;boundary=\"graphql\";subscriptionSpec=\"1.0\", text/event-stream;q=0.5",
+                ],
+                parts,
+            ),
+            (
+                &["multipart/mixed;subscriptionSpec=1.0", "text/event-stream"],
+                events,
+            ),
+        ];
+        for (accept, expected) in cases {
+            let accepted = Accepted::of(&headers(&header::ACCEPT, accept));
+            assert_eq!(accepted.many, *expected, "{accept:?}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The edge: HTTP and WebSocket in front of a graph.
 //!
 //! Responsible for everything that can be told without knowing the schema: media types, sizes, the form of requests and
-//! documents, who may knock (Host, Origin, forwarding headers), the `graphql-transport-ws` protocol, fairness and back-pressure
-//! on a socket. Knows no type of the graph, no table and no credential: those are [`Graph`]'s.
+//! documents, which documents are trusted, who may knock (Host, Origin, forwarding headers), the `graphql-transport-ws` protocol,
+//! streams over HTTP, fairness and back-pressure on a socket. Knows no type of the graph, no table and no credential: those are [`Graph`]'s.
 
 mod answer;
 mod client;
@@ -14,14 +14,17 @@ mod media;
 mod origin;
 mod refused;
 mod request;
+mod roots;
 mod scrape;
 mod socket;
 mod stall;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod trusted;
 
 pub use client::counted_as;
-pub use graph::{Client, Credentials, Graph, Operation, Told, Transport};
+pub use graph::{Client, Credentials, Event, Graph, Operation, Told, Transport};
 #[cfg(test)]
 pub use http::Times;
 pub use http::{Edge, Settings};

@@ -1,20 +1,22 @@
 //! From JSON or a query string to an operation.
 
 use async_graphql::{
-    Extensions, Positioned, Request, Variables,
-    parser::types::{
-        DocumentOperations, ExecutableDocument, OperationType, Selection, SelectionSet,
-    },
+    Extensions, Request, Variables, coerce_variables,
+    parser::types::{DocumentOperations, OperationType},
 };
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
-use super::{Operation, Refused, document::Documents};
+use super::{
+    Operation, Refused,
+    document::Documents,
+    trusted::{Digest, Wanted},
+};
 
 /// A request of the GraphQL-over-HTTP specification, well-formed; its document not yet read.
 #[derive(Debug)]
 pub(super) struct Asked {
-    query: String,
+    document: Wanted,
     operation_name: Option<String>,
     variables: Map<String, Value>,
     extensions: Map<String, Value>,
@@ -57,11 +59,12 @@ impl Asked {
             }
             _ => return Err(Refused::invalid("the request must be a JSON object")),
         };
-        let query = match fields.remove("query") {
-            Some(Value::String(query)) => query,
-            None | Some(Value::Null) => return Err(Refused::invalid("`query` is missing")),
-            Some(_) => return Err(Refused::invalid("`query` must be a string")),
+        let mut text = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => Ok(Some(text)),
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => Err(Refused::invalid(format!("`{name}` must be a string"))),
         };
+        let (query, document_id) = (text("query")?, text("documentId")?);
         let operation_name = match fields.remove("operationName") {
             None | Some(Value::Null) => None,
             Some(Value::String(name)) => Some(name),
@@ -74,11 +77,12 @@ impl Asked {
                 "`{name}` must be an object or null"
             ))),
         };
+        let (variables, extensions) = (object("variables")?, object("extensions")?);
         Ok(Self {
-            query,
+            document: wanted(query, document_id, &extensions)?,
             operation_name,
-            variables: object("variables")?,
-            extensions: object("extensions")?,
+            variables,
+            extensions,
         })
     }
 
@@ -90,7 +94,10 @@ impl Asked {
         let mut fields = Map::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
-            if !matches!(name, "query" | "operationName" | "variables" | "extensions") {
+            if !matches!(
+                name,
+                "query" | "documentId" | "operationName" | "variables" | "extensions"
+            ) {
                 continue;
             }
             let text = text.replace('+', " ");
@@ -100,7 +107,9 @@ impl Asked {
             let value = match name {
                 "variables" | "extensions" if !text.is_empty() => serde_json::from_str(&text)
                     .map_err(|_| Refused::invalid(format!("parameter `{name}` is not JSON")))?,
-                "operationName" | "variables" | "extensions" if text.is_empty() => Value::Null,
+                "documentId" | "operationName" | "variables" | "extensions" if text.is_empty() => {
+                    Value::Null
+                }
                 _ => Value::String(text.into_owned()),
             };
             if fields.insert(name.to_owned(), value).is_some() {
@@ -115,13 +124,14 @@ impl Asked {
     /// The operation asked for.
     ///
     /// # Errors
-    /// What [`Documents::read`] refuses, and a name that no operation has.
+    /// What [`Documents::read`] refuses, a document that is not known or not trusted, and a name that no operation has.
     pub(super) fn operation(
         self,
         documents: &Documents,
         request_id: String,
     ) -> Result<Operation, Refused> {
-        let parsed = documents.read(&self.query)?;
+        let query = documents.text(self.document)?;
+        let parsed = documents.read(&query)?;
         let document = parsed.document.clone();
         let operation = match (&document.operations, &self.operation_name) {
             (DocumentOperations::Single(operation), None) => operation,
@@ -166,46 +176,70 @@ impl Asked {
             let message = "each field of a mutation must stand once under its name: give it an alias, or leave it out";
             return Err(Refused::invalid(message));
         }
-        if kind == OperationType::Subscription
-            && root_fields(&document, &operation.node.selection_set.node) != 1
-        {
-            let message = "a subscription has one root field: make each a subscription of its own";
-            return Err(Refused::invalid(message));
-        }
         let mut request =
-            Request::new(self.query).variables(Variables::from_json(Value::Object(self.variables)));
+            Request::new(query).variables(Variables::from_json(Value::Object(self.variables)));
         request.operation_name = self.operation_name;
         let extensions = self.extensions.into_iter();
         let extensions = extensions
             .filter_map(|(name, value)| Some((name, async_graphql::Value::from_json(value).ok()?)));
         request.extensions = Extensions(extensions.collect());
-        request.set_parsed_query((*document).clone());
+        let mut own = (*document).clone();
+        coerce_variables(
+            &mut own,
+            request.operation_name.as_deref(),
+            &mut request.variables,
+        );
+        request.set_parsed_query(own);
         Ok(Operation {
             request,
             document,
             may_be_raw: parsed.may_be_raw,
             kind,
             request_id,
+            wants_cursors: false,
+            after: None,
         })
     }
 }
 
-/// How many fields a root has with its fragments, whose depth was measured when the document was read.
-fn root_fields(document: &ExecutableDocument, set: &SelectionSet) -> usize {
-    let of = |selection: &Positioned<Selection>| match &selection.node {
-        Selection::Field(_) => 1,
-        Selection::InlineFragment(fragment) => {
-            root_fields(document, &fragment.node.selection_set.node)
+/// Which document is asked for: by its text, by its digest, or by both.
+fn wanted(
+    query: Option<String>,
+    document_id: Option<String>,
+    extensions: &Map<String, Value>,
+) -> Result<Wanted, Refused> {
+    let document_id = match document_id {
+        None => None,
+        Some(id) => {
+            let digest = id.strip_prefix("sha256:").and_then(Digest::read);
+            let expected = "`documentId` must be `sha256:` and 64 hexadecimal digits";
+            Some(digest.ok_or_else(|| Refused::invalid(expected))?)
         }
-        // one that is not there is for validation to refuse, with its name
-        Selection::FragmentSpread(spread) => document
-            .fragments
-            .get(&spread.node.fragment_name.node)
-            .map_or(1, |fragment| {
-                root_fields(document, &fragment.node.selection_set.node)
-            }),
     };
-    set.items.iter().map(of).sum()
+    let persisted = match extensions.get("persistedQuery") {
+        None | Some(Value::Null) => None,
+        Some(persisted) => {
+            let digest = persisted["sha256Hash"].as_str().and_then(Digest::read);
+            let digest = digest.filter(|_| persisted["version"] == 1);
+            let expected = "`extensions.persistedQuery` must have `version` 1 and a `sha256Hash` of 64 hexadecimal digits";
+            Some(digest.ok_or_else(|| Refused::invalid(expected))?)
+        }
+    };
+    if let (Some(a), Some(b)) = (document_id, persisted)
+        && a != b
+    {
+        let message = "`documentId` and `extensions.persistedQuery` ask for different documents";
+        return Err(Refused::invalid(message));
+    }
+    match (query, document_id.or(persisted)) {
+        (Some(query), None) => Ok(Wanted::Text(query)),
+        (None, Some(digest)) => Ok(Wanted::Digest(digest)),
+        (Some(query), Some(digest)) if Digest::of(&query) == digest => Ok(Wanted::Text(query)),
+        (Some(_), Some(_)) => Err(Refused::invalid(
+            "the digest of the document that is asked for is not that of `query`",
+        )),
+        (None, None) => Err(Refused::invalid("`query` is missing")),
+    }
 }
 
 impl Operation {

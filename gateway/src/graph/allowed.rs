@@ -54,8 +54,8 @@ impl Guard {
         Self(rights.map(|rights| (rights, field)))
     }
 
-    /// The events up to the loss of what the subscription needs, then FORBIDDEN; none while that can't be looked at. `renew` is told of every other change of what he
-    /// may do.
+    /// The events up to the loss of what the subscription needs, then FORBIDDEN; none while that can't be looked at. `renew` is
+    /// told of every other change of what he may do.
     pub(super) fn watch(
         self,
         events: BoxStream<'static, Told>,
@@ -75,7 +75,7 @@ impl Guard {
             let mut following = following?;
             match following.next().await? {
                 Ok(told) => Some((told, Some(following))),
-                Err(error) => Some((Told::Own(forbidden(&error)), None)),
+                Err(error) => Some((forbidden(&error).into(), None)),
             }
         })
         .boxed()
@@ -153,6 +153,8 @@ mod tests {
             may_be_raw: false,
             kind: OperationType::Subscription,
             request_id: String::new(),
+            wants_cursors: false,
+            after: None,
         })
     }
 

@@ -10,7 +10,7 @@ use super::{Caller, counted::Counted};
 use crate::{
     budget::{Budgets, Empty, Payer, Standing},
     config::Limits,
-    edge::{Code, Operation, Refused, Told},
+    edge::{Code, Event, Operation, Refused},
 };
 
 /// The greatest integer that every client reads exactly.
@@ -143,16 +143,16 @@ impl Bill {
 
     /// [`Bill::event`] of one that was made for several: `{"data": …}`, and what it weighs. The first one says what it cost this
     /// follower, and so is his own.
-    pub(super) fn shared(&mut self, json: Bytes, weight: u64) -> Told {
+    pub(super) fn shared(&mut self, json: Bytes, weight: u64) -> Event {
         if self.told {
             self.charge_event();
-            return Told::Shared(json);
+            return Event::Shared(json);
         }
         self.tally.add(weight);
         let data = json.slice(DATA.len()..json.len().saturating_sub(1));
         let mut response = Response::new(Value::Binary(data));
         self.event(&mut response);
-        Told::Own(response)
+        Event::Own(response)
     }
 
     /// For each event of a subscription: the first one is paid for and says what it cost, the others are taken from the bucket.

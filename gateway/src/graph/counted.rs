@@ -34,9 +34,10 @@ impl Counted {
             OperationType::Mutation => "mutation",
             OperationType::Subscription => "subscription",
         };
-        let transport = match caller.0.transport == Transport::WebSocket {
-            true => "websocket",
-            false => "http",
+        let transport = match caller.0.transport {
+            Transport::Http => "http",
+            Transport::Stream => "stream",
+            Transport::WebSocket => "websocket",
         };
         spans::operation(kind, name(operation), transport);
         Self {
@@ -55,6 +56,7 @@ impl Counted {
         self.outcome = "abandoned";
         if self.operation == "subscription" {
             self.outcome = "ok";
+            spans::outcome(&Span::current(), self.outcome, false);
             self.open = Some(meter::Open::subscription(self.transport));
         }
     }
@@ -68,6 +70,7 @@ impl Counted {
         } else {
             "partial"
         };
+        spans::outcome(&Span::current(), self.outcome, self.outcome == "partial");
     }
 
     /// Something more was charged for it.
@@ -96,7 +99,8 @@ impl Drop for Counted {
             _ => Some(self.began.elapsed()),
         };
         meter::request(self.operation, self.transport, self.outcome, took);
-        let has_failed = matches!(self.outcome, "partial" | "abandoned");
-        spans::outcome(&Span::current(), self.outcome, has_failed);
+        if self.outcome == "abandoned" {
+            spans::outcome(&Span::current(), self.outcome, true);
+        }
     }
 }

@@ -28,14 +28,24 @@ pub(super) struct Follower {
     /// When he was last told something live, as long as pieces wait.
     last: Option<Instant>,
     is_over: bool,
+    wants_cursors: bool,
 }
 
+/// An event as he is told it, and where to go on after it, where he wants to know.
+pub(super) type At = (Made, Option<String>);
+
 impl Follower {
-    pub(super) fn new(topic: Arc<Topic>, events: Events, renewed: Renewed) -> Self {
+    pub(super) fn new(
+        topic: Arc<Topic>,
+        events: Events,
+        renewed: Renewed,
+        wants_cursors: bool,
+    ) -> Self {
         Self {
             topic,
             events,
             renewed,
+            wants_cursors,
             own: None,
             last: None,
             is_over: false,
@@ -43,14 +53,14 @@ impl Follower {
     }
 
     /// What he is told.
-    pub(super) fn told(self) -> impl Stream<Item = Made> + Send + 'static {
+    pub(super) fn told(self) -> impl Stream<Item = At> + Send + 'static {
         stream::unfold(self, |mut follower| async move {
             let made = follower.next().await?;
             Some((made, follower))
         })
     }
 
-    async fn next(&mut self) -> Option<Made> {
+    async fn next(&mut self) -> Option<At> {
         if self.is_over {
             return None;
         }
@@ -58,7 +68,7 @@ impl Follower {
             Ok(coming) => coming?,
             Err(error) => {
                 self.is_over = true;
-                return Some(self.topic.make(Err(error)).await);
+                return Some((self.topic.make(Err(error)).await, None));
             }
         };
         if let Some(identity) = self.renewed.taken() {
@@ -90,7 +100,7 @@ impl Follower {
         }
     }
 
-    async fn live(&mut self, coming: Coming) -> Made {
+    async fn live(&mut self, coming: Coming) -> At {
         if let Some(own) = self.own.take() {
             self.topic.leave(*own);
         }
@@ -102,17 +112,21 @@ impl Follower {
         self.topic.crowd().told(piece.records);
         self.last = is_crowded.then(Instant::now);
         self.end(&made);
-        made
+        (made, self.cursor(piece.record.seq))
     }
 
-    async fn replayed(&mut self, coming: Coming) -> Made {
+    async fn replayed(&mut self, coming: Coming) -> At {
         let own = self.own.get_or_insert_with(|| Box::new(self.topic.maker()));
         let made = own
             .make(Event::read(&coming.record).map_err(EventsError::from))
             .await;
         self.events.take(coming.record.seq);
         self.end(&made);
-        made
+        (made, self.cursor(coming.record.seq))
+    }
+
+    fn cursor(&self, seq: i64) -> Option<String> {
+        self.wants_cursors.then(|| self.events.cursor(seq))
     }
 
     /// An error of the root is the last that he is told.

@@ -16,7 +16,8 @@ use std::{
 
 use adapters::tasks::Tasks;
 use async_graphql::{
-    Mode, Request, Response, Tally, Variables, parser::types::ExecutableDocument, to_json,
+    Mode, Request, Response, Tally, Variables, coerce_variables, parser::types::ExecutableDocument,
+    to_json,
 };
 use auth::{Identity, RequestContext};
 use bytes::Bytes;
@@ -42,7 +43,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{crowd::Crowd, follower::Follower};
+use super::{
+    crowd::Crowd,
+    follower::{At, Follower},
+};
 use crate::edge::{Code, Operation, Refused};
 
 /// The most events of a topic that are kept: as many as the log itself has in memory.
@@ -96,6 +100,7 @@ pub(super) struct Asked {
     operation: Option<String>,
     after: Option<String>,
     words: Words,
+    wants_cursors: bool,
 }
 
 /// What it takes to make events of a document.
@@ -188,6 +193,7 @@ impl Followers {
                 audience: shared.audience,
                 cost: *cost,
             },
+            wants_cursors: operation.wants_cursors,
         })
     }
 
@@ -199,7 +205,7 @@ impl Followers {
         reader: Reader,
         identity: Option<Identity>,
         renewed: Renewed,
-    ) -> BoxStream<'static, Made> {
+    ) -> BoxStream<'static, At> {
         let followers = self.clone();
         let begin = async move {
             let handover = Handover::default();
@@ -211,10 +217,15 @@ impl Followers {
             drop(answers);
             match (refused, handover.taken(), identity) {
                 (None, Some(events), Some(identity)) => {
+                    let wants_cursors = asked.wants_cursors;
                     let topic = followers.topic(asked, identity, &events);
-                    Follower::new(topic, events, renewed).told().boxed()
+                    Follower::new(topic, events, renewed, wants_cursors)
+                        .told()
+                        .boxed()
                 }
-                (refused, ..) => stream::iter(refused.map(Made::of)).boxed(),
+                (refused, ..) => {
+                    stream::iter(refused.map(|refused| (Made::of(refused), None))).boxed()
+                }
             }
         };
         // What it takes to begin is not kept while one follows.
@@ -454,7 +465,13 @@ impl Topic {
             .data(Asking::new(self.identity.clone(), nowhere, false))
             .data(Fed::new(fed.boxed()));
         request.operation_name.clone_from(&self.key.operation);
-        request.set_parsed_query((*self.words.document).clone());
+        let mut own = (*self.words.document).clone();
+        coerce_variables(
+            &mut own,
+            request.operation_name.as_deref(),
+            &mut request.variables,
+        );
+        request.set_parsed_query(own);
         let answers = self
             .followers
             .served

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     config::{Config, Secret},
-    edge::{Client, Code, Credentials, Graph, Operation, Refused, Told, Transport},
+    edge::{Client, Code, Credentials, Event, Graph, Operation, Refused, Transport},
     graph::{AppGraph, Caller},
     wiring::{App, Ground},
 };
@@ -120,6 +120,8 @@ impl House {
                 may_be_raw,
                 kind,
                 request_id: "test".to_owned(),
+                wants_cursors: false,
+                after: None,
             };
             let mut response = self.graph.execute(&caller, operation).await;
             // what is left in the bucket is another number each time
@@ -658,6 +660,8 @@ async fn changes_are_told_past_the_token_that_they_were_begun_with() {
             may_be_raw: false,
             kind: OperationType::Subscription,
             request_id: "test".to_owned(),
+            wants_cursors: false,
+            after: None,
         },
     );
     let an_hour_later = async {
@@ -679,7 +683,7 @@ async fn changes_are_told_past_the_token_that_they_were_begun_with() {
     };
     let first = tokio::time::timeout(Duration::from_secs(20), changes.next());
     let (first, ()) = tokio::join!(first, an_hour_later);
-    let Told::Own(response) = first.unwrap().unwrap() else {
+    let Event::Own(response) = first.unwrap().unwrap().event else {
         panic!("told otherwise")
     };
     assert_eq!(response.errors, []);
@@ -716,6 +720,8 @@ async fn a_database_that_is_closed_shows_nothing_of_itself() {
         may_be_raw: true,
         kind: OperationType::Query,
         request_id: "test".to_owned(),
+        wants_cursors: false,
+        after: None,
     };
     let answer: Value =
         serde_json::from_slice(&to_json(&house.graph.execute(&caller, operation).await)).unwrap();

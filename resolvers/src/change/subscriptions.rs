@@ -10,7 +10,12 @@ use futures_util::{Stream, stream};
 use loaders::Reader;
 
 use super::{enums::ResourceKind, objects::Change};
-use crate::{asking::ContextExt, errors::ErrorCode, scalars::Cursor};
+use crate::{
+    asking::ContextExt,
+    errors::ErrorCode,
+    following::{self, Place},
+    scalars::Cursor,
+};
 
 /// Why nothing is told, or nothing more.
 fn failed(error: EventsError) -> Error {
@@ -37,6 +42,7 @@ struct Feed {
     authority: Authority,
     identity: Identity,
     reader: Reader,
+    place: Option<Place>,
 }
 
 impl Feed {
@@ -55,7 +61,11 @@ impl Feed {
             }
             self.identity = identity;
             let action = change.action_for(self.identity.scope());
+            let seq = change.seq;
             if let Some(change) = action.and_then(|action| Change::of(change, action)) {
+                if let Some(place) = &self.place {
+                    place.set(self.changes.cursor(seq));
+                }
                 return Ok(change);
             }
         }
@@ -85,7 +95,9 @@ impl ChangeSubscription {
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "A cursor of these changes: `cursor` of one of them, or of the viewer. They are kept for some days."
+            desc = "A cursor of these changes: `cursor` of one of them, or of the viewer. They are kept for 7 days unless set \
+                    otherwise; with an older one the answer is CURSOR_EXPIRED: read the lists anew with `Viewer.cursor`, and go \
+                    on from there."
         )]
         after: Option<Cursor>,
         #[graphql(desc = "What to be told of; left out: everything.")] kinds: Option<
@@ -95,7 +107,7 @@ impl ChangeSubscription {
         let scope = ctx.scope()?;
         let missing = CommandError::Unauthenticated("this needs a credential");
         let identity = ctx.identity().ok_or(missing)?;
-        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let after = following::after(ctx, after.as_ref());
         let changes = ctx.engine().changes(&scope, after).await.map_err(failed)?;
         Ok(told(Feed {
             changes,
@@ -103,6 +115,7 @@ impl ChangeSubscription {
             authority: ctx.authority().clone(),
             identity,
             reader: ctx.reader().clone(),
+            place: ctx.data_opt().cloned(),
         }))
     }
 }

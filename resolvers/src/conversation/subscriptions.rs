@@ -19,6 +19,7 @@ use super::events::ConversationEvent;
 use crate::{
     asking::{ContextExt, GivenId},
     errors::ErrorCode,
+    following::{self, Place},
     scalars::Cursor,
 };
 
@@ -93,12 +94,18 @@ fn told(ctx: &Context<'_>, events: Events, argument: &'static str, id: ID) -> To
         *handover.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
         return stream::empty().boxed();
     }
+    let place: Option<Place> = ctx.data_opt().cloned();
     stream::unfold(Some(events), move |events| {
-        let id = id.clone();
+        let (id, place) = (id.clone(), place.clone());
         async move {
             let mut events = events?;
             match events.next().await {
-                Ok(Some(event)) => Some((Ok(event.into()), Some(events))),
+                Ok(Some(event)) => {
+                    if let Some(place) = place {
+                        place.set(events.cursor(event.seq));
+                    }
+                    Some((Ok(event.into()), Some(events)))
+                }
                 Ok(None) => None,
                 Err(error) => Some((Err(failed(error, argument, &id)), None)),
             }
@@ -114,11 +121,12 @@ pub struct ConversationSubscription;
 #[Subscription]
 impl ConversationSubscription {
     /// Everything that happens in one conversation: messages, runs, steps, tokens. With `after`, first what came later than that,
-    /// then what comes, without a gap and without a repeat; left out: from now.
+    /// then what comes, without a gap and without a repeat; left out: from now. NOT_FOUND where there is no conversation that the
+    /// viewer may see, INVALID_INPUT for a cursor of another one.
     async fn conversation_events(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Of a conversation.")] conversation_id: ID,
+        #[graphql(desc = "The id of a conversation.")] conversation_id: ID,
         #[graphql(
             desc = "A cursor of this conversation: of an event, of the conversation itself, of a run in it, or of \
                     `sendMessage`."
@@ -130,7 +138,7 @@ impl ConversationSubscription {
             return Ok(told);
         }
         let scope = ctx.scope()?;
-        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let after = following::after(ctx, after.as_ref());
         let events = match conversation_id.typed::<ConversationId>() {
             Some(id) => ctx.engine().conversation_events(&scope, id, after).await,
             None => Err(EventsError::NotFound),
@@ -139,19 +147,21 @@ impl ConversationSubscription {
         Ok(told(ctx, events, ID, conversation_id))
     }
 
-    /// The events of one run, up to its last one: from its beginning, or with `after` what came later than that.
+    /// The events of one run, up to its last one: from its beginning, or with `after` what came later than that. NOT_FOUND where
+    /// there is no run that the viewer may see, INVALID_INPUT for a cursor of another conversation.
     async fn run_events(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Of a run.")] run_id: ID,
-        #[graphql(desc = "A cursor of the run's conversation.")] after: Option<Cursor>,
+        #[graphql(desc = "The id of a run.")] run_id: ID,
+        #[graphql(desc = "A cursor of the run's conversation; left out: the run's beginning.")]
+        after: Option<Cursor>,
     ) -> Result<impl Stream<Item = Result<ConversationEvent>> + use<>> {
         const ID: &str = "runId";
         if let Some(told) = fed(ctx, ID, &run_id) {
             return Ok(told);
         }
         let scope = ctx.scope()?;
-        let after = after.as_ref().map(|cursor| cursor.0.as_str());
+        let after = following::after(ctx, after.as_ref());
         let events = match run_id.typed::<RunId>() {
             Some(id) => ctx.engine().run_events(&scope, id, after).await,
             None => Err(EventsError::NotFound),

@@ -36,6 +36,18 @@ impl Census {
     pub(super) fn user(&self, key: String) -> Option<Seat<String>> {
         self.users.take(key, self.max_per_user)
     }
+
+    /// A seat for a stream over HTTP, which is a connection as a socket is: of its user, or of its address where there is none.
+    pub(in crate::edge) fn stream(
+        &self,
+        user: Option<String>,
+        address: IpAddr,
+    ) -> Option<StreamSeat> {
+        match user {
+            Some(user) => self.user(user).map(StreamSeat::User),
+            None => self.unknown(address).map(StreamSeat::Address),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -62,9 +74,19 @@ impl<K: Hash + Eq + Clone> Counts<K> {
     }
 }
 
+/// The seat of a stream over HTTP.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held, not read")]
+pub(in crate::edge) enum StreamSeat {
+    /// Of a user.
+    User(Seat<String>),
+    /// Of an address.
+    Address(Seat<IpAddr>),
+}
+
 /// Counts until it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat<K: Hash + Eq + Clone> {
+pub(in crate::edge) struct Seat<K: Hash + Eq + Clone> {
     counts: Counts<K>,
     key: K,
 }

@@ -12,7 +12,7 @@ mod operation;
 mod outbox;
 mod session;
 
-pub(super) use census::Census;
+pub(super) use census::{Census, StreamSeat};
 pub(super) use session::run;
 
 /// The subprotocol, the only one.

@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::{FutureExt, StreamExt};
 
 use super::outbox::Mail;
-use crate::edge::{Code, Edge, Graph, Operation, Refused, Told, answer::Answer};
+use crate::edge::{Code, Edge, Event, Graph, Operation, Refused, answer::Answer};
 
 /// What is told at the end, after the operation's id is free again.
 #[derive(Debug)]
@@ -52,13 +52,13 @@ async fn answer<G: Graph>(
     if operation.is_subscription() {
         let mut events = graph.subscribe(caller, operation);
         while let Some(told) = events.next().await {
-            match told {
-                Told::Own(response) => {
+            match told.event {
+                Event::Own(response) => {
                     if let Some(end) = next(Answer::of_event(response, &id), mail).await {
                         return end;
                     }
                 }
-                Told::Shared(json) => mail.send("next", Some(&json)).await,
+                Event::Shared(json) => mail.send("next", Some(&json)).await,
             }
         }
         return End::Complete;

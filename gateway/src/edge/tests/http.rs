@@ -63,10 +63,18 @@ async fn requests_and_their_answers() {
         ("a mutation by GET, chosen by name", "GET /graphql?operationName=B&query=query+A%7Bhello%7D+mutation+B%7Bdouble(n:1)%7D", "", b"", 405, "INVALID_INPUT", "POST"),
         ("a subscription", "POST /graphql", json, br#"{"query":"subscription { count(to: 1) }"}"#, 400, "INVALID_INPUT", "WebSocket"),
         ("a field twice", "POST /graphql", json, br#"{"query":"mutation { double(n: 1) double(n: 1) }"}"#, 200, "", r#"{"double":2}"#),
-        ("a field twice, apart", "POST /graphql", json, br#"{"query":"mutation { double(n: 1) ... { double(n: 1) } }"}"#, 400, "INVALID_INPUT", "once"),
+        ("a field twice, in a fragment", "POST /graphql", json, br#"{"query":"mutation { double(n: 1) ... { double(n: 1) } }"}"#, 200, "", r#"{"double":2}"#),
+        ("a field twice, apart", "POST /graphql", json, br#"{"query":"mutation { double(n: 1) ... @include(if: true) { double(n: 1) } }"}"#, 400, "INVALID_INPUT", "once"),
         ("text/plain", "POST /graphql", text, br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "Content-Type"),
         ("no type", "POST /graphql", "", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "Content-Type"),
         ("latin1", "POST /graphql", "Content-Type: application/json; charset=latin1", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "UTF-8"),
+        ("compressed", "POST /graphql", "Content-Type: application/json\nContent-Encoding: gzip", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "Content-Encoding"),
+        ("a document that is not known", "POST /graphql", json, br#"{"documentId":"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#, 404, "NOT_FOUND", "PersistedQueryNotSupported"),
+        ("a document by no digest", "POST /graphql", json, br#"{"documentId":"ba7816bf"}"#, 400, "INVALID_INPUT", "`documentId`"),
+        ("a persisted query", "POST /graphql", json, br#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}}}"#, 404, "NOT_FOUND", "PersistedQueryNotSupported"),
+        ("a persisted query by GET", "GET /graphql?extensions=%7B%22persistedQuery%22:%7B%22version%22:1,%22sha256Hash%22:%22ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad%22%7D%7D", "", b"", 404, "NOT_FOUND", "PersistedQueryNotSupported"),
+        ("a persisted query of another version", "POST /graphql", json, br#"{"query":"{ hello }","extensions":{"persistedQuery":{"version":2}}}"#, 400, "INVALID_INPUT", "persistedQuery"),
+        ("another's digest", "POST /graphql", json, br#"{"query":"{ hello }","documentId":"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#, 400, "INVALID_INPUT", "digest"),
         ("a form", "POST /graphql", "Content-Type: application/x-www-form-urlencoded", b"query={hello}", 415, "INVALID_INPUT", "Content-Type"),
         ("not acceptable", "POST /graphql", "Content-Type: application/json\nAccept: text/html", br#"{"query":"{ hello }"}"#, 406, "INVALID_INPUT", "Accept"),
         ("no body", "POST /graphql", json, b"", 400, "INVALID_INPUT", "JSON"),
@@ -142,6 +150,99 @@ async fn requests_and_their_answers() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn who_names_no_form_gets_the_older_one() {
+    let server = Server::start(&[]).await;
+    for (accept, form, status) in [
+        ("Accept:", OLD, 406),
+        ("Accept: */*", OLD, 200),
+        ("Accept: application/json", OLD, 200),
+        ("Accept: application/graphql-response+json", NEW, 400),
+        ("Accept: application/graphql-response+json, */*", NEW, 400),
+    ] {
+        let answer = server.post(accept, r#"{"query":"{ nope }"}"#).await;
+        let got = (answer.headers["content-type"].as_str(), answer.status);
+        assert_eq!(got, (form, status), "{accept}: {answer:?}");
+    }
+    let body = r#"{"query":"{ nope }"}"#;
+    let silent = format!(
+        "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        server.address,
+        body.len()
+    );
+    let answer = server.raw(silent.as_bytes()).await;
+    assert_eq!(
+        (answer.headers["content-type"].as_str(), answer.status),
+        (OLD, 200)
+    );
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_who_takes_it() {
+    let server = Server::start(&[]).await;
+    let query = |name: &str| {
+        json!({"query": "query($n: String) { hello(name: $n) }", "variables": {"n": name}})
+            .to_string()
+    };
+    let (short, long) = (query("x"), query(&"x".repeat(5000)));
+    for (body, accept, compressed) in [
+        (&long, "gzip", true),
+        (&long, "br, gzip;q=0.5", true),
+        (&long, "identity", false),
+        (&long, "gzip;q=0", false),
+        (&short, "gzip", false),
+    ] {
+        let head = format!(
+            "POST /graphql\nContent-Type: application/json\nConnection: close\nAccept-Encoding: {accept}"
+        );
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream
+            .write_all(&server.request(&head, body.as_bytes()))
+            .await
+            .unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        let head = text.split("\r\n\r\n").next().unwrap();
+        assert_eq!(
+            head.contains("content-encoding: gzip"),
+            compressed,
+            "{accept}: {head}"
+        );
+        assert_eq!(
+            bytes.len() < 1000,
+            compressed || body.len() < 1000,
+            "{accept}: {head}"
+        );
+        let varies = head.contains("accept-encoding");
+        assert_eq!(varies, body.len() > 1000, "{accept}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn without_introspection_there_is_an_error_and_no_null() {
+    let server = Server::start(&[("WEFT_INTROSPECTION", "false")]).await;
+    for query in [
+        "{ __schema { queryType { name } } }",
+        "{ ...F } fragment F on Query { t: __type(name: \"Query\") { name } }",
+    ] {
+        let answer = server
+            .post("", &json!({ "query": query }).to_string())
+            .await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "INVALID_INPUT"),
+            "{answer:?}"
+        );
+        assert!(
+            answer.body.contains("introspection is turned off"),
+            "{answer:?}"
+        );
+    }
+    let answer = server.post("", r#"{"query":"{ __typename hello }"}"#).await;
+    assert_eq!(answer.json()["data"]["__typename"], "Query");
 }
 
 #[tokio::test]

@@ -3,4 +3,5 @@
 mod http;
 mod server;
 mod socket;
+mod stream;
 mod toy;

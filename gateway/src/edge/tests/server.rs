@@ -48,7 +48,7 @@ impl Server {
         let config = Config::load(None, variables).unwrap();
         let listener = Listener::bind("listen", "127.0.0.1:0").await.unwrap();
         let address = listener.address();
-        let mut settings = Settings::new(&config, address);
+        let mut settings = Settings::new(&config, address).unwrap();
         set(&mut settings.times);
         let edge = Edge::new(settings);
         let more = Router::new().route(
@@ -79,8 +79,12 @@ impl Server {
         Answer::read(&mut stream).await
     }
 
-    /// A request with `Host`, as `head` begins it: a line and headers.
+    /// A request with `Host` and, unless it says what it accepts, the newer form of answers, as `head` begins it: a line and headers.
     pub(super) async fn send(&self, head: &str, body: &[u8]) -> Answer {
+        self.raw(&self.request(head, body)).await
+    }
+
+    pub(super) fn request(&self, head: &str, body: &[u8]) -> Vec<u8> {
         let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
         let mut text = format!("{line} HTTP/1.1\r\n");
         for header in headers
@@ -90,16 +94,17 @@ impl Server {
         {
             text += &format!("{header}\r\n");
         }
-        if !headers
-            .lines()
-            .any(|header| header.trim().starts_with("Host:"))
-        {
+        let has = |name: &str| headers.lines().any(|line| line.trim().starts_with(name));
+        if !has("Host:") {
             text += &format!("Host: {}\r\n", self.address);
+        }
+        if !has("Accept:") {
+            text += "Accept: application/graphql-response+json\r\n";
         }
         text += &format!("Content-Length: {}\r\n\r\n", body.len());
         let mut bytes = text.into_bytes();
         bytes.extend_from_slice(body);
-        self.raw(&bytes).await
+        bytes
     }
 
     /// A POST of JSON, with further headers.

@@ -9,7 +9,7 @@ use async_graphql::{
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use tokio::sync::{Notify, watch};
 
-use crate::edge::{Code, Credentials, Graph, Operation, Refused, Told};
+use crate::edge::{Code, Credentials, Event, Graph, Operation, Refused, Told};
 
 /// What a token stands for: `user` or `user/session`; `bad…` is refused.
 #[derive(Debug, Clone)]
@@ -29,6 +29,9 @@ pub(super) struct Toy {
     /// Dropped streams of `forever`.
     pub(super) dropped: Arc<Notify>,
 }
+
+/// After which number to go on.
+struct After(i32);
 
 /// Told when it is dropped.
 struct Dropped(Arc<Notify>);
@@ -110,9 +113,11 @@ impl Graph for Toy {
 
     fn subscribe(&self, caller: &Caller, operation: Operation) -> BoxStream<'static, Told> {
         let name = operation.request.operation_name.clone();
-        let events = self
-            .schema
-            .execute_stream(operation.request.data(caller.clone()));
+        let after = operation.after.and_then(|after| after.parse().ok());
+        let request = operation.request.data(After(after.unwrap_or_default()));
+        let events = self.schema.execute_stream(request.data(caller.clone()));
+        let mut number = after.unwrap_or_default();
+        let wants_cursors = operation.wants_cursors;
         let finished = move |mut response: Response| {
             finish(
                 &mut response,
@@ -120,7 +125,11 @@ impl Graph for Toy {
                 name.as_deref(),
                 root_type,
             );
-            Told::Own(response)
+            number += 1;
+            Told {
+                event: Event::Own(response),
+                cursor: wants_cursors.then(|| number.to_string()),
+            }
         };
         events.map(finished).boxed()
     }
@@ -217,8 +226,9 @@ pub(super) struct Events;
 
 #[Subscription]
 impl Events {
-    async fn count(&self, to: i32) -> impl Stream<Item = i32> {
-        stream::iter(1..=to)
+    async fn count(&self, ctx: &Context<'_>, to: i32) -> impl Stream<Item = i32> + use<> {
+        let After(after) = ctx.data_unchecked();
+        stream::iter(after + 1..=to)
     }
 
     /// Always has one more.

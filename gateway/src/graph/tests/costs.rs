@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use futures_util::StreamExt;
 
 use super::*;
-use crate::edge::Told;
+use crate::edge::{Event, Told};
 
 const VIEWER: &str = "{ viewer { user { name } tenant { slug } } }";
 
@@ -19,6 +19,8 @@ fn operation(text: &str, kind: OperationType) -> Operation {
         document: Arc::new(document),
         kind,
         request_id: "test".to_owned(),
+        wants_cursors: false,
+        after: None,
     }
 }
 
@@ -37,9 +39,9 @@ async fn asked(house: &House, credentials: Credentials, text: &str) -> Value {
 }
 
 fn told(event: Told) -> Value {
-    let json = match event {
-        Told::Own(response) => to_json(&response),
-        Told::Shared(json) => json.to_vec(),
+    let json = match event.event {
+        Event::Own(response) => to_json(&response),
+        Event::Shared(json) => json.to_vec(),
     };
     serde_json::from_slice(&json).unwrap()
 }
@@ -301,7 +303,7 @@ async fn a_stream_is_paid_for_at_its_beginning_and_never_cut() {
     let mut refused = subscribe();
     let answer = refused.next().await.unwrap();
     assert!(
-        matches!(&answer, Told::Own(answer) if async_graphql::refused(answer)),
+        matches!(&answer.event, Event::Own(answer) if async_graphql::refused(answer)),
         "{answer:?}"
     );
     let answer = told(answer);

@@ -1,9 +1,10 @@
 //! The figures of `docs/benchmarks.md`: drives the binary over its public wires and prints a table in Markdown.
 //!
-//! `bench [--postgres URL] [--quick] [--runs | --followers | --deaf]`: `WEFT_BIN` is the binary, left out the one beside this program. With `LITELLM_URL` and
-//! `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few samples, to try the program itself;
-//! `--runs`, `--followers` and `--deaf` measure a part alone: the server and runs that are followed once; what many cost who follow
-//! the same, and one of them who never reads; or the last only.
+//! `bench [--postgres URL] [--quick] [--runs | --followers | --deaf | --edge]`: `WEFT_BIN` is the binary, left out the one beside
+//! this program. With `LITELLM_URL` and `LITELLM_KEY` an answer of LiteLLM's proxy is streamed through, too. `--quick` takes few
+//! samples, to try the program itself; the others measure a part alone: the server and runs that are followed once; what many
+//! cost who follow the same, and one of them who never reads; the last only; subscriptions that wait for something to happen, and
+//! one that always has more beside a quiet one.
 //!
 //! Provider, clients and server share the machine, so every figure holds the cost of all three.
 
@@ -57,6 +58,11 @@ struct Sizes {
     /// Runs that two follow on one socket each of whom one never reads, and their tokens at 100 a second each.
     deaf: usize,
     deaf_tokens: usize,
+    /// Subscriptions in which nothing happens.
+    idle: usize,
+    /// Tokens of the answer that one reads again and again, and of the quiet one beside it, at 50 a second.
+    flood_tokens: usize,
+    quiet_tokens: usize,
 }
 
 const FULL: Sizes = Sizes {
@@ -74,6 +80,9 @@ const FULL: Sizes = Sizes {
     told: 500,
     deaf: 50,
     deaf_tokens: 2000,
+    idle: 10_000,
+    flood_tokens: 20_000,
+    quiet_tokens: 1000,
 };
 const QUICK: Sizes = Sizes {
     starts: 1,
@@ -90,6 +99,9 @@ const QUICK: Sizes = Sizes {
     told: 50,
     deaf: 5,
     deaf_tokens: 100,
+    idle: 200,
+    flood_tokens: 500,
+    quiet_tokens: 50,
 };
 
 /// How long a run of these may take.
@@ -119,6 +131,8 @@ enum Only {
     Followers,
     /// One who never reads.
     Deaf,
+    /// Subscriptions in which nothing happens, and one in which too much does.
+    Edge,
 }
 
 fn arguments() -> Result<Arguments> {
@@ -137,7 +151,10 @@ fn arguments() -> Result<Arguments> {
             "--runs" => given.only = Some(Only::Runs),
             "--followers" => given.only = Some(Only::Followers),
             "--deaf" => given.only = Some(Only::Deaf),
-            _ => bail!("usage: bench [--postgres URL] [--quick] [--runs | --followers | --deaf]"),
+            "--edge" => given.only = Some(Only::Edge),
+            _ => bail!(
+                "usage: bench [--postgres URL] [--quick] [--runs | --followers | --deaf | --edge]"
+            ),
         }
     }
     Ok(given)
@@ -204,6 +221,10 @@ async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> 
     }
     if with(Only::Followers) || with(Only::Deaf) {
         rows.extend(deaf(&house, sizes).await?);
+    }
+    if with(Only::Edge) {
+        rows.extend(idle(&house, sizes).await?);
+        rows.push(flood(&house, sizes).await?);
     }
     if let Some(row) = litellm(&house).await? {
         rows.push(row);
@@ -559,24 +580,25 @@ async fn side_by_side(
     ))
 }
 
-/// The same for all who may see the conversation; and with a directive at the root each follows on his own.
+/// The same for all who may see the conversation.
 const SHARED: &str = "subscription ($id: ID!) { conversationEvents(conversationId: $id) {
     __typename cursor ... on TextDelta { messageId part offset text }
 } }";
-const OWN: &str =
-    "subscription ($id: ID!) { conversationEvents(conversationId: $id) @include(if: true) {
-    __typename cursor ... on TextDelta { messageId part offset text }
-} }";
+
+/// [`SHARED`] in words of one's own.
+fn own(number: usize) -> String {
+    format!("{SHARED} #{number}")
+}
 
 /// Many who follow one conversation.
 async fn viewers(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     // named apart from those of the others that are measured
     let agent = house.agent(&format!("tokens-0{}-20", sizes.told)).await;
-    for (how, count, document) in [
-        ("each by a document of his own", sizes.few_viewers, OWN),
-        ("all by one document", sizes.few_viewers, SHARED),
-        ("all by one document", sizes.viewers, SHARED),
+    for (how, count, is_own) in [
+        ("each by a document of his own", sizes.few_viewers, true),
+        ("all by one document", sizes.few_viewers, false),
+        ("all by one document", sizes.viewers, false),
     ] {
         tell("viewers");
         let watched = house.conversation(&agent).await;
@@ -585,8 +607,12 @@ async fn viewers(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
         let mut viewers = Viewers::open(owner, count / 2).await;
         // What it takes to begin is given back, but not to the system: the first half takes it, the second finds it.
         let mut resident = [0, 0];
-        for bytes in &mut resident {
-            viewers.subscribe(1, document, &variables).await;
+        for (half, bytes) in resident.iter_mut().enumerate() {
+            let payload = |number| match is_own {
+                true => json!({"query": own(half * count + number), "variables": variables}),
+                false => json!({"query": SHARED, "variables": variables}),
+            };
+            viewers.subscribe_to(1, payload).await;
             sleep(sizes.settled.min(Duration::from_secs(3))).await;
             *bytes = house.weft.resident_bytes();
         }
@@ -708,6 +734,147 @@ async fn reader(
     drop(deaf);
     house.provider.forget_calls();
     Ok(took)
+}
+
+/// Conversations that those follow in whose conversations nothing happens.
+const QUIET: usize = 100;
+
+/// What a subscription costs in which nothing happens, with its share of its socket.
+async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
+    let agent = house.agent("tokens-1-1").await;
+    let mut conversations = Vec::new();
+    for _ in 0..QUIET.min(sizes.idle) {
+        conversations.push(house.conversation(&agent).await.id);
+    }
+    let mut rows = Vec::new();
+    for (how, each, is_own) in [
+        ("one on each socket", 1, false),
+        ("one on each socket, each by a document of its own", 1, true),
+        ("fifty on each socket", 50, false),
+    ] {
+        tell("subscriptions in which nothing happens");
+        let half = sizes.idle / 2;
+        // as for those above: the first half takes from the system what it takes to begin
+        let (mut seated, mut resident) = (Vec::new(), [0, 0]);
+        for (at, bytes) in resident.iter_mut().enumerate() {
+            let owner = std::slice::from_ref(&house.owner);
+            let mut viewers = Viewers::open(owner, (half / each).max(1)).await;
+            let payload = |number: usize| {
+                let id = &conversations[number % conversations.len()];
+                let query = match is_own {
+                    true => own(at * half + number),
+                    false => SHARED.to_owned(),
+                };
+                json!({"query": query, "variables": {"id": id}})
+            };
+            viewers.subscribe_to(each, payload).await;
+            sleep(sizes.settled.min(Duration::from_secs(5))).await;
+            *bytes = house.weft.resident_bytes();
+            seated.push(viewers);
+        }
+        let count = seated.iter().map(Viewers::count).sum::<usize>();
+        let bytes = resident[1].saturating_sub(resident[0]) as f64 / (count as f64 / 2.0);
+        rows.push((
+            format!("{count} subscriptions in which nothing happens, {how}: memory of each"),
+            format!("{:.1} KiB", bytes / 1024.0),
+        ));
+    }
+    Ok(rows)
+}
+
+/// How long the events of a quiet answer take, alone on its socket and beside an operation that always has more.
+async fn flood(house: &House, sizes: Sizes) -> Result<Row> {
+    tell("one that always has more");
+    let much = house
+        .agent(&format!("tokens-{}-0", sizes.flood_tokens))
+        .await;
+    let mut told = house.conversation(&much).await;
+    house.say(&told.id, "Tell me everything.").await;
+    timed_out(told.until_end()).await?;
+    let few = house
+        .agent(&format!("tokens-{}-20", sizes.quiet_tokens))
+        .await;
+    quiet(house, &few, None).await?;
+    let (mut alone, _) = quiet(house, &few, None).await?;
+    let (mut beside, messages) = quiet(house, &few, Some(&told.id)).await?;
+    let (without, with) = (part(&mut alone, 99), part(&mut beside, 99));
+    house.provider.forget_calls();
+    Ok((
+        format!(
+            "{} events of a quiet answer, p50 and p99: alone on its socket, beside an operation that always has more; ratio of p99",
+            beside.len()
+        ),
+        format!(
+            "{} {}, {} {} ({messages} messages of the other); {:.1}",
+            ms(part(&mut alone, 50)),
+            ms(without),
+            ms(part(&mut beside, 50)),
+            ms(with),
+            with.as_secs_f64() / without.as_secs_f64().max(1e-6)
+        ),
+    ))
+}
+
+/// From when each piece of an answer was written to when it was read, on a socket on which a long conversation is read again and
+/// again beside it; and how many messages that was.
+async fn quiet(house: &House, agent: &str, beside: Option<&str>) -> Result<(Vec<Duration>, usize)> {
+    const EACH: &str = "subscription ($id: ID!, $after: Cursor) { conversationEvents(conversationId: $id, after: $after) {
+        __typename at ... on TextDelta { text } } }";
+    const RUN: &str = "subscription ($id: ID!) { runEvents(runId: $id) { __typename at ... on TextDelta { text } } }";
+    let broken = |closed| anyhow::anyhow!("{closed}");
+    let conversation = house.conversation(agent).await.id;
+    let mut socket = Socket::open(&house.weft.url()).await.map_err(broken)?;
+    house.owner.initialise(&mut socket).await;
+    let subscribe = |id: &str, document: &str, of: &str| json!({"id": id, "type": "subscribe", "payload": {"query": document, "variables": {"id": of}}});
+    socket
+        .send(&subscribe("quiet", EACH, &conversation))
+        .await
+        .map_err(broken)?;
+    let run = match beside {
+        None => None,
+        Some(conversation) => {
+            let document =
+                "query ($id: ID!) { conversation(id: $id) { runs(first: 1) { nodes { id } } } }";
+            let answer = house.owner.ok(document, json!({"id": conversation})).await;
+            Some(text(&answer["conversation"]["runs"]["nodes"][0]["id"]))
+        }
+    };
+    if let Some(run) = &run {
+        socket
+            .send(&subscribe("0", RUN, run))
+            .await
+            .map_err(broken)?;
+    }
+    sleep(Duration::from_millis(300)).await;
+    house.say(&conversation, "Quietly.").await;
+    let (mut took, mut messages, mut times) = (Vec::new(), 0_usize, 0_usize);
+    loop {
+        let Frame::Message(message) = socket.receive(PATIENCE).await else {
+            continue;
+        };
+        match (message["id"].as_str(), message["type"].as_str(), &run) {
+            (Some("quiet"), ..) => {
+                let event = &message["payload"]["data"]["conversationEvents"];
+                match event["__typename"].as_str() {
+                    Some("TextDelta") => {
+                        let at: DateTime<Utc> = text(&event["at"]).parse()?;
+                        took.push((Utc::now() - at).to_std().unwrap_or_default());
+                    }
+                    Some("RunCompleted") => return Ok((took, messages)),
+                    Some("RunFailed") | None => bail!("a run failed: {message}"),
+                    Some(_) => {}
+                }
+            }
+            (Some(_), Some("complete"), Some(run)) => {
+                times += 1;
+                let next = subscribe(&times.to_string(), RUN, run);
+                socket.send(&next).await.map_err(broken)?;
+            }
+            (Some(_), Some("next"), _) => messages += 1,
+            (Some(_), ..) => bail!("a subscription ended: {message}"),
+            _ => {}
+        }
+    }
 }
 
 /// An answer of a real proxy; its first token and its end.

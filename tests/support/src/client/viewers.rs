@@ -66,10 +66,21 @@ impl Viewers {
     /// When a connection is broken.
     pub async fn subscribe(&mut self, each: usize, document: &str, variables: &Value) {
         let payload = json!({"query": document, "variables": variables});
+        self.subscribe_to(each, |_| payload.clone()).await;
+    }
+
+    /// The same, where each has a payload of its own, by its number.
+    ///
+    /// # Panics
+    ///
+    /// When a connection is broken.
+    pub async fn subscribe_to(&mut self, each: usize, payload: impl Fn(usize) -> Value) {
+        let mut number = 0;
         for socket in &mut self.sockets {
             for id in self.each..self.each + each {
                 let message =
-                    json!({"id": id.to_string(), "type": "subscribe", "payload": payload});
+                    json!({"id": id.to_string(), "type": "subscribe", "payload": payload(number)});
+                number += 1;
                 let sent = socket.send(&message).await;
                 sent.unwrap_or_else(|closed| panic!("no subscription: {closed}"));
             }
