@@ -176,7 +176,11 @@ fn documented() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_that_are_not_over_are_counted() {
-    let scene = Scene::new().await;
+    let collector = Collector::start().await;
+    let options = Options::default()
+        .with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .with("OTEL_BSP_SCHEDULE_DELAY", "100");
+    let scene = Scene::with(options).await;
     scene.provider.script(
         "waits",
         Turn::of([Step::Text("a".into()), Step::WaitFor("gate".into())]),
@@ -202,6 +206,14 @@ async fn runs_that_are_not_over_are_counted() {
         (open == [0.0; 3]).then_some(())
     })
     .await;
+    // one that waited knows still who asked for it
+    let run = until(PATIENCE, "the span to come", async || {
+        let runs = collector.spans("run");
+        runs.into_iter().find(|span| span.said("run") == second.run)
+    })
+    .await;
+    assert_eq!(run.links.len(), 1, "{run:?}");
+    assert_ne!(run.said("request"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
