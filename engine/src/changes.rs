@@ -42,7 +42,9 @@ impl Engine {
         after: Option<&str>,
     ) -> Result<Changes, EventsError> {
         let stream = scope.tenant().0;
+        let turn = self.log().turn().await;
         let head = self.log().head_of_changes(scope.tenant()).await?;
+        drop(turn);
         let after = match after {
             Some(cursor) => self.log().position(cursor, stream)?,
             None => head,

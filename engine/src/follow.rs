@@ -183,6 +183,7 @@ impl Engine {
         after: Option<&str>,
     ) -> Result<Events, EventsError> {
         may(scope)?;
+        let _turn = self.log().turn().await;
         let snapshot = self.log().snapshot();
         let tx = snapshot.tx().await?;
         let conversation = conversation::Entity::seen(scope)
@@ -218,6 +219,7 @@ impl Engine {
         after: Option<&str>,
     ) -> Result<Events, EventsError> {
         may(scope)?;
+        let _turn = self.log().turn().await;
         let snapshot = self.log().snapshot();
         let tx = snapshot.tx().await?;
         let run = run::Entity::seen(scope)

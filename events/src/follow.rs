@@ -169,8 +169,7 @@ impl Follow {
 
     /// Reads a page; where it was behind for long, pieces of a text are joined.
     async fn read(&mut self) -> Result<(), FollowError> {
-        // Never closed.
-        let turn = self.log.catching_up().acquire().await;
+        let turn = self.log.turn().await;
         let db = self.log.db().reader(SystemScope::of("following a stream"));
         let pages = read::pages(db, &[(self.stream, self.position)], self.page).await?;
         drop(turn);

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use entities::{CommandError, Db, DbErr, RunId, Snapshot, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::{Notify, Semaphore, broadcast, watch},
+    sync::{Notify, Semaphore, SemaphorePermit, broadcast, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -100,6 +100,12 @@ struct Inner {
     /// Whoever follows and reads the tables.
     catching_up: Semaphore,
 }
+
+/// A turn at the tables, until it is dropped.
+#[derive(Debug)]
+pub struct Turn<'l>(
+    #[expect(dead_code, reason = "it is held, not read")] Option<SemaphorePermit<'l>>,
+);
 
 /// A future that a command's work returns.
 pub type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
@@ -364,8 +370,10 @@ impl Log {
         &self.0.folding
     }
 
-    pub(crate) fn catching_up(&self) -> &Semaphore {
-        &self.0.catching_up
+    /// A turn at the tables, for who begins to follow or goes on from them: waits as long as it takes.
+    pub async fn turn(&self) -> Turn<'_> {
+        // never closed
+        Turn(self.0.catching_up.acquire().await.ok())
     }
 
     /// Changes after each command of this process that told of something. A hint, for what follows the tables a moment later:

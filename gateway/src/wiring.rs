@@ -16,7 +16,9 @@ use providers::Providers;
 use resolvers::{
     FirstContent, Seed,
     identity::{Allowances, RateLimit},
-    service::{BusKind, DatabaseKind, ServiceBackends, ServiceLimits},
+    service::{
+        BusKind, DatabaseKind, ObjectStoreKind, SearchKind, ServiceBackends, ServiceLimits,
+    },
 };
 use sea_orm::sqlx::{self, ConnectOptions, Connection, postgres::PgConnectOptions};
 use url::Url;
@@ -258,7 +260,7 @@ impl App {
             log,
             authority,
             engine,
-            backends: backends(&ground.location),
+            backends: backends(&ground.location, config),
             tasks,
             log_tasks,
         })
@@ -385,15 +387,21 @@ fn allowances(budgets: Arc<Budgets>) -> Allowances {
 }
 
 /// What is in use, as clients read it.
-fn backends(location: &Location) -> ServiceBackends {
-    match location {
-        Location::Sqlite(_) => ServiceBackends {
-            database: DatabaseKind::Sqlite,
-            bus: BusKind::Memory,
+fn backends(location: &Location, config: &Config) -> ServiceBackends {
+    let (database, bus) = match location {
+        Location::Sqlite(_) => (DatabaseKind::Sqlite, BusKind::Memory),
+        Location::Postgres(_) => (DatabaseKind::Postgres, BusKind::Postgres),
+    };
+    ServiceBackends {
+        database,
+        bus,
+        objects: match config.objects_url {
+            Some(_) => ObjectStoreKind::S3,
+            None => ObjectStoreKind::Filesystem,
         },
-        Location::Postgres(_) => ServiceBackends {
-            database: DatabaseKind::Postgres,
-            bus: BusKind::Postgres,
+        search: match config.search_url {
+            Some(_) => SearchKind::OpenSearch,
+            None => SearchKind::Embedded,
         },
     }
 }

@@ -32,11 +32,11 @@ pub enum ErrorCode {
     Conflict,
     /// Others refer to it.
     InUse,
-    /// Too fast, or too many at once; the same may work later.
+    /// Too fast, or too many at once; the same may work later: `extensions.retryAfterMs` says when, where that is known.
     RateLimited,
-    /// A budget is used up.
+    /// A budget or a limit of the tenant is used up.
     QuotaExceeded,
-    /// More than one request may ask for.
+    /// It asks for more than one request may: see `ServiceLimits`. The error says the limit and the value.
     QueryTooComplex,
     /// What a cursor of a log points at is gone: read the state anew and go on from its cursor.
     CursorExpired,
@@ -52,7 +52,11 @@ pub enum ErrorCode {
 #[derive(Debug, Interface)]
 #[graphql(
     crate = "user_error_gql",
-    field(name = "code", ty = "&ErrorCode", desc = "What kind of reason."),
+    field(
+        name = "code",
+        ty = "&ErrorCode",
+        desc = "What kind of reason it is, for programs."
+    ),
     field(
         name = "message",
         ty = "&String",
@@ -61,7 +65,8 @@ pub enum ErrorCode {
     field(
         name = "path",
         ty = "&Option<Vec<String>>",
-        desc = "The input field at fault, outermost first."
+        desc = "The input field at fault, outermost first, as `[\"input\", \"starters\", \"0\"]`; null where it is about no \
+                single one."
     )
 )]
 pub enum UserError {
@@ -87,11 +92,11 @@ macro_rules! user_errors {
         #[derive(Debug, SimpleObject)]
         $(#[graphql($complex)])?
         pub struct $name {
-            /// What kind of reason.
+            /// What kind of reason it is, for programs.
             pub code: ErrorCode,
             /// The reason for people, in English.
             pub message: String,
-            /// The input field at fault, outermost first.
+            /// The input field at fault, outermost first, as `["input", "starters", "0"]`; null where it is about no single one.
             pub path: Option<Vec<String>>,
             $($(#[$field_doc])* pub $field: $ty,)*
         }
@@ -101,9 +106,9 @@ macro_rules! user_errors {
 user_errors! {
     /// An input value is not acceptable.
     InvalidInput {
-        /// The limit that was passed, where there is one.
+        /// The limit that was passed, in the unit of `actual`; null where it is about no number.
         limit: Option<Long>,
-        /// The value against it.
+        /// What was given, as it counts against `limit`: a number of characters, bytes or entries, or the number itself.
         actual: Option<Long>,
     }
     /// What the input names is not there, or whoever asks may not know of it.
@@ -130,9 +135,9 @@ user_errors! {
     }
     /// A limit of the tenant or of the installation is reached.
     LimitReached {
-        /// The limit.
+        /// The limit that is reached; null where it has no number.
         limit: Option<Long>,
-        /// When to try again, where waiting helps.
+        /// When to try again; null where waiting does not help.
         retry_at: Option<DateTime>,
     }
 }

@@ -142,7 +142,7 @@ impl NodeQuery {
     async fn node(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The id of anything.")] id: ID,
+        #[graphql(desc = "The id of anything that is a `Node`.")] id: ID,
     ) -> Result<Option<Node>> {
         ctx.scope()?;
         match ids::parse(&id) {
@@ -151,11 +151,11 @@ impl NodeQuery {
         }
     }
 
-    /// What has these ids, in their order, with null for each that there is nothing of; 100 at most.
+    /// What has these ids, in their order, with null for each that there is nothing of, or nothing that the viewer may see.
     async fn nodes(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Ids of anything.")] ids: Vec<ID>,
+        #[graphql(desc = "Ids of anything that is a `Node`, 100 at most.")] ids: Vec<ID>,
     ) -> Result<Vec<Option<Node>>> {
         ctx.scope()?;
         if ids.len() > MOST {

@@ -45,11 +45,13 @@ impl From<chrono::DateTime<Utc>> for DateTime {
     }
 }
 
-/// An opaque place in a list or in a log. Only good where it came from.
+/// A place in a list or in a log, as a string without meaning to clients. Only good for the list, and the order of it, or the
+/// log that it came from; of a log it can be kept for as long as that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
-/// An opaque place in a list or in a log. Only good where it came from.
+/// A place in a list or in a log, as a string without meaning to clients. Only good for the list, and the order of it, or the
+/// log that it came from; of a log it can be kept for as long as that is.
 #[Scalar(name = "Cursor")]
 impl ScalarType for Cursor {
     fn parse(value: Value) -> InputValueResult<Self> {

@@ -41,7 +41,7 @@ pub struct ServiceLimits {
 pub enum SignInMethodKind {
     /// By the mutation `signIn`.
     Password,
-    /// By a provider, in a browser.
+    /// By a sign-in provider (OpenID Connect), in a browser.
     Oidc,
 }
 
@@ -50,11 +50,11 @@ pub enum SignInMethodKind {
 pub struct SignInMethod {
     /// How it is done.
     kind: SignInMethodKind,
-    /// Its name in the configuration.
+    /// Its name, unique among the ways to sign in here.
     name: String,
     /// What to write on its button.
     label: String,
-    /// Where a browser starts, for OIDC.
+    /// The address where a browser starts, for OIDC; null for PASSWORD.
     url: Option<String>,
 }
 
@@ -78,16 +78,16 @@ pub enum BusKind {
     Redis,
 }
 
-/// Where files are kept. Nothing answers it before there are files.
+/// Where files are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum ObjectStoreKind {
-    /// A folder of the server.
+    /// The data folder of the server.
     Filesystem,
     /// A bucket that speaks the protocol of Amazon S3.
     S3,
 }
 
-/// Where knowledge is searched. Nothing answers it before there is knowledge.
+/// Where knowledge is searched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum SearchKind {
     /// An index in the data folder.
@@ -97,13 +97,18 @@ pub enum SearchKind {
     OpenSearch,
 }
 
-/// What this installation is built on; in the data of the schema, too.
+/// What this installation is built on: a database, a bus between its processes, a place for files and one to search in. In the
+/// data of the schema, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
 pub struct ServiceBackends {
     /// Where tables are kept.
     pub database: DatabaseKind,
     /// How processes tell each other that something happened.
     pub bus: BusKind,
+    /// Where files go, as the server is set.
+    pub objects: ObjectStoreKind,
+    /// Where knowledge is searched, as the server is set.
+    pub search: SearchKind,
 }
 
 /// This server.
@@ -112,7 +117,7 @@ pub struct Service;
 /// This server.
 #[Object]
 impl Service {
-    /// The product's name.
+    /// The product's name: `Weft`.
     async fn name(&self) -> &str {
         "Weft"
     }

@@ -52,7 +52,7 @@ impl UsageSummary {
         Decimal(self.sums.used.cost.decimal())
     }
 
-    /// ISO 4217: the tenant's.
+    /// The tenant's currency, as in ISO 4217.
     async fn currency(&self) -> &str {
         &self.currency
     }

@@ -23,14 +23,14 @@ use resolvers::{
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
     run::{RunMutation, RunQuery},
-    service::{ObjectStoreKind, SearchKind, ServiceQuery},
+    service::ServiceQuery,
     sharing::Shareable,
 };
 
 pub use audience::{Audience, Audiences, Shared};
 pub use served::Served;
 
-/// What can be asked for. A domain adds its part here.
+/// What can be asked for. Where nothing else is said it needs a credential, and is UNAUTHENTICATED without one.
 #[derive(Default, MergedObject)]
 pub struct Query(
     ServiceQuery,
@@ -42,8 +42,8 @@ pub struct Query(
     RunQuery,
 );
 
-/// What can be done: each by one input, answered by a payload with what changed and with `errors` that a caller can act on. A
-/// domain adds its part here.
+/// What can be done: each by one input, answered by a payload with what changed and with `errors` that a caller can act on. What
+/// he can't act on stands in the `errors` of the whole answer, each with a code of `ErrorCode` in its `extensions`.
 #[derive(Default, MergedObject)]
 pub struct Mutation(
     IdentityMutation,
@@ -55,7 +55,8 @@ pub struct Mutation(
     RunMutation,
 );
 
-/// What can be followed. A domain adds its part here.
+/// What can be followed. Each event has a cursor: whoever comes back with `after` goes on from it without a gap and without a
+/// repeat.
 #[derive(Default, MergedSubscription)]
 pub struct Subscription(ConversationSubscription, ChangeSubscription);
 
@@ -73,9 +74,6 @@ pub fn build() -> SchemaBuilder<Query, Mutation, Subscription> {
     // No field answers them: they say what their members have in common.
     .register_output_type::<Shareable>()
     .register_output_type::<AgentSpec>()
-    // Enums are complete from the start, as their values are what clients write code for.
-    .register_output_type::<ObjectStoreKind>()
-    .register_output_type::<SearchKind>()
 }
 
 /// The schema in the Schema Definition Language, sorted, so that a change shows where it is.
@@ -97,8 +95,6 @@ fn registry() -> Registry {
     <Subscription as SubscriptionType>::create_type_info(&mut registry);
     <Shareable as OutputType>::create_type_info(&mut registry);
     <AgentSpec as OutputType>::create_type_info(&mut registry);
-    <ObjectStoreKind as OutputType>::create_type_info(&mut registry);
-    <SearchKind as OutputType>::create_type_info(&mut registry);
     registry
 }
 

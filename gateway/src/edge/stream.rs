@@ -6,7 +6,8 @@
 //!   (<https://www.apollographql.com/docs/graphos/routing/operations/subscriptions/multipart-protocol>).
 //!
 //! A client that takes nothing is not made events for: the next one is asked for when the connection has room for it. Where the
-//! server ends, or the credential, the stream breaks off without saying that it is complete, so that clients come back.
+//! server ends, or the credential, the stream breaks off without saying that it is complete, so that clients come back: not even
+//! the body has an end, since some take that for the end of what was told.
 
 use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
@@ -150,7 +151,7 @@ fn stream<G: Graph>(
         next.instrument(span.clone())
     });
     let first = stream::once(async move { many.beginning() });
-    let pieces = first.chain(pieces).map(Ok::<_, std::convert::Infallible>);
+    let pieces = first.map(Ok).chain(pieces);
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, many.content_type());
@@ -161,6 +162,11 @@ fn stream<G: Graph>(
     );
     response
 }
+
+/// The server or the credential ends before the stream does.
+#[derive(Debug, thiserror::Error)]
+#[error("a stream breaks off: {0}")]
+struct BrokenOff(String);
 
 /// A stream on its way.
 struct Telling {
@@ -178,43 +184,47 @@ struct Telling {
 
 impl Telling {
     /// What to send next; `None`: the stream is over.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        let next = self.piece().await;
+        if !matches!(next, Some(Ok(_))) {
+            self.told = None;
+        }
+        next
+    }
+
+    async fn piece(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         let told = self.told.as_mut()?;
         let next = AssertUnwindSafe(told.next()).catch_unwind();
         let told = tokio::select! {
             biased;
             () = self.ending.as_mut() => {
-                tracing::debug!("a stream breaks off: the server ends");
-                return None;
+                return Some(Err(BrokenOff("the server ends".to_owned())));
             }
-            reason = &mut self.ended => {
-                tracing::debug!(reason, "a stream breaks off");
-                return None;
-            }
+            reason = &mut self.ended => return Some(Err(BrokenOff(reason))),
             told = next => told,
-            _ = self.beats.tick() => return Some(self.many.beat()),
+            _ = self.beats.tick() => return Some(Ok(self.many.beat())),
         };
         self.beats.reset();
         let Ok(told) = told else {
             tracing::error!(id = self.id, "a stream panicked");
             let refused = Refused::new(Code::Internal, "internal error");
-            return Some(self.last(&Answer::refused(refused, &self.id)));
+            return Some(Ok(self.last(&Answer::refused(refused, &self.id))));
         };
         let Some(Told { event, cursor }) = told else {
             self.told = None;
-            return Some(self.many.end());
+            return Some(Ok(self.many.end()));
         };
         let json = match event {
             Event::Shared(json) => json,
             Event::Own(response) => {
                 let answer = Answer::of_event(response, &self.id);
                 if answer.request_errors.is_some() {
-                    return Some(self.last(&answer));
+                    return Some(Ok(self.last(&answer)));
                 }
                 answer.json.into()
             }
         };
-        Some(self.many.next(&json, cursor.as_deref()))
+        Some(Ok(self.many.next(&json, cursor.as_deref())))
     }
 
     /// An answer that nothing follows.

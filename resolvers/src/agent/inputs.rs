@@ -13,13 +13,14 @@ const MODEL: &[&str] = &["input", "modelId"];
 /// An agent to make.
 #[derive(InputObject)]
 pub struct CreateAgentInput {
-    /// Short name, unique among the tenant's agents: `[a-z0-9-]{1,63}`. Left out: made of the name, with a number where it is taken.
+    /// Short name, unique among the tenant's agents: `[a-z0-9-]{1,63}`. Left out: made of the name, with a number where it is
+    /// taken.
     slug: Option<String>,
-    /// Name shown to people, 200 characters at most.
+    /// Name shown to people, from 1 to 200 characters.
     name: String,
     /// What it is for, for people who choose among agents; 10,000 characters at most.
     description: Option<String>,
-    /// What it is told before each conversation, 100,000 characters at most.
+    /// What it is told before each conversation, from 1 to 100,000 characters.
     instructions: String,
     /// What it says before anybody else does, 20,000 characters at most.
     greeting: Option<String>,
@@ -29,11 +30,11 @@ pub struct CreateAgentInput {
     model_id: Option<ID>,
     /// How freely it chooses words, from 0 to 2. Left out: as the provider does.
     temperature: Option<f64>,
-    /// Tokens of one answer. Left out: as the model allows.
+    /// The most tokens of one answer, at least 1. Left out: as the model allows.
     max_output_tokens: Option<i32>,
     /// Calls of the model in one run, from 1 to 100, before it is asked to conclude. Left out: 20.
     max_steps: Option<i32>,
-    /// Who sees it. Left out: TENANT.
+    /// Who sees it. Left out: TENANT. GROUP is not served yet.
     visibility: Option<Visibility>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -62,16 +63,17 @@ impl CreateAgentInput {
     }
 }
 
-/// What changes of an agent. What is left out stays.
+/// What changes of an agent. What is left out stays; lists are replaced whole. Each field has the limits that it has in
+/// `CreateAgentInput`; null is refused where nothing else is said.
 #[derive(InputObject)]
 pub struct UpdateAgentInput {
-    /// Which one.
+    /// The id of the agent.
     pub(super) id: ID,
-    /// Another short name; at once.
+    /// Another short name; at once. A CONFLICT where another agent has it.
     slug: MaybeUndefined<String>,
-    /// Another name; at once.
+    /// Another name, shown to people; at once.
     name: MaybeUndefined<String>,
-    /// Another description; at once.
+    /// Another description, for people who choose among agents; at once.
     description: MaybeUndefined<String>,
     /// Other instructions, from the next version on.
     instructions: MaybeUndefined<String>,
@@ -81,11 +83,11 @@ pub struct UpdateAgentInput {
     starters: MaybeUndefined<Vec<String>>,
     /// Another model, from the next version on; null: the tenant's default.
     model_id: MaybeUndefined<ID>,
-    /// From the next version on; null: as the provider does.
+    /// How freely it chooses words, from the next version on; null: as the provider does.
     temperature: MaybeUndefined<f64>,
-    /// From the next version on; null: as the model allows.
+    /// The most tokens of one answer, from the next version on; null: as the model allows.
     max_output_tokens: MaybeUndefined<i32>,
-    /// From the next version on.
+    /// Calls of the model in one run, from the next version on.
     max_steps: MaybeUndefined<i32>,
     /// Who sees it; at once.
     visibility: MaybeUndefined<Visibility>,
@@ -124,9 +126,9 @@ impl UpdateAgentInput {
 /// An agent to delete.
 #[derive(InputObject)]
 pub struct DeleteAgentInput {
-    /// Which one.
+    /// The id of the agent.
     pub(super) id: ID,
-    /// Delete it although others refer to it. Conversations never stand in the way.
+    /// Delete it although others refer to it. Without, they are told as InUse. Conversations never stand in the way.
     #[graphql(default)]
     pub(super) force: bool,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
@@ -138,11 +140,11 @@ pub struct DeleteAgentInput {
 /// An agent to publish.
 #[derive(InputObject)]
 pub struct PublishAgentInput {
-    /// Which one.
+    /// The id of the agent.
     pub(super) id: ID,
-    /// What the version is called, 200 characters at most.
+    /// What the version is called, 200 characters at most. Left out: nothing.
     name: Option<String>,
-    /// What changed and why, 10,000 characters at most.
+    /// What changed and why, 10,000 characters at most. Left out: nothing.
     notes: Option<String>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -163,16 +165,16 @@ impl PublishAgentInput {
     }
 }
 
-/// Which agents to list; several conditions are all required.
+/// Which agents to list; several conditions are all required, what is left out is none.
 #[derive(Default, InputObject)]
 pub struct AgentFilter {
-    /// Held by its name, its slug or its description, whatever the case; 200 characters at most.
+    /// A text that its name, its slug or its description holds, whatever the case; 200 characters at most.
     query: Option<String>,
-    /// Who made it.
+    /// The id of the user who made it.
     owner_id: Option<ID>,
-    /// Who sees it.
+    /// Only those of this visibility.
     visibility: Option<Visibility>,
-    /// Whether new runs may use it.
+    /// True: only those that new runs may use; false: only the others.
     is_enabled: Option<bool>,
 }
 
@@ -200,9 +202,9 @@ impl AgentFilter {
 /// A version of an agent to go back to.
 #[derive(InputObject)]
 pub struct RestoreAgentVersionInput {
-    /// Which agent.
+    /// The id of the agent.
     pub id: ID,
-    /// The number of the version.
+    /// The number of the version, from 1.
     pub number: i32,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.

@@ -18,20 +18,20 @@ use crate::{
 /// An agent that was made or changed.
 #[derive(Default, SimpleObject)]
 pub struct AgentPayload {
-    /// The agent as it is now.
+    /// The agent as it is now; null where `errors` says why not.
     agent: Option<Agent>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
 /// An agent that was published.
 #[derive(Default, SimpleObject)]
 pub struct PublishAgentPayload {
-    /// The agent as it is now.
+    /// The agent as it is now; null where `errors` says why not.
     agent: Option<Agent>,
     /// Its newest version: the one that was there, if the draft had no change.
     version: Option<AgentVersion>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
@@ -90,7 +90,7 @@ impl AgentMutation {
     async fn delete_agent(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: DeleteAgentInput,
+        #[graphql(desc = "Which agent.")] input: DeleteAgentInput,
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<AgentId>(&["input", "id"]) {
@@ -100,8 +100,8 @@ impl AgentMutation {
         Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
     }
 
-    /// Make the draft equal to a version of the agent; what runs is still its newest version. It takes AGENTS_EDIT, and EDIT of the
-    /// agent.
+    /// Make the draft equal to a version of the agent; what runs is still its newest version. It takes AGENTS_EDIT, and EDIT of
+    /// the agent.
     async fn restore_agent_version(
         &self,
         ctx: &Context<'_>,

@@ -60,7 +60,7 @@ impl Agent {
         self.0.agent.id.into()
     }
 
-    /// Short name, unique among the tenant's agents.
+    /// Short name, unique among the tenant's agents: `[a-z0-9-]{1,63}`.
     async fn slug(&self) -> &str {
         &self.0.agent.slug
     }
@@ -70,7 +70,7 @@ impl Agent {
         &self.0.agent.name
     }
 
-    /// What it is for, for people who choose among agents.
+    /// What it is for, for people who choose among agents; empty where nobody said.
     async fn description(&self) -> &str {
         &self.0.agent.description
     }
@@ -80,12 +80,12 @@ impl Agent {
         self.spec().instructions()
     }
 
-    /// What it says before anybody else does.
+    /// What it says before anybody else does; null: nothing.
     pub async fn greeting(&self) -> Option<&str> {
         self.spec().greeting()
     }
 
-    /// What a person may begin with.
+    /// What a person may begin with, in the order in which they are shown.
     pub async fn starters(&self) -> &[String] {
         self.spec().starters()
     }
@@ -100,12 +100,12 @@ impl Agent {
         self.spec().temperature()
     }
 
-    /// Tokens of one answer; null: as the model allows. Null for those who may only use it.
+    /// The most tokens of one answer; null: as the model allows. Null for those who may only use it.
     pub async fn max_output_tokens(&self) -> Option<i32> {
         self.spec().max_output_tokens()
     }
 
-    /// Calls of the model in one run, before it is asked to conclude.
+    /// Calls of the model in one run, from 1 to 100, before it is asked to conclude.
     pub async fn max_steps(&self) -> i32 {
         self.spec().max_steps()
     }
@@ -160,10 +160,26 @@ impl Agent {
     async fn versions(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
     ) -> Result<Option<Connection<AgentVersion>>> {
         let (id, access) = (self.0.agent.id, self.0.access);
         if access < entities::Access::Read {
@@ -200,8 +216,8 @@ impl Agent {
         })))
     }
 
-    /// Runs, tokens, cost and latency of this agent, everybody's together; null for those who may neither read the tenant's usage nor
-    /// manage the agent.
+    /// Runs, tokens, cost and latency of this agent, everybody's together; null for those who may neither read the tenant's
+    /// usage nor manage the agent.
     async fn usage(
         &self,
         ctx: &Context<'_>,
@@ -228,10 +244,26 @@ impl Agent {
     async fn conversations(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
     ) -> Result<Connection<Conversation>> {
         let paging = Paging {
             first,
@@ -242,7 +274,7 @@ impl Agent {
         conversation::with_agent(ctx, self.0.agent.id, paging).await
     }
 
-    /// The viewer's newest run of it.
+    /// The viewer's newest run of it; null: none yet.
     async fn last_run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         Ok(ctx
             .reader()
@@ -256,7 +288,7 @@ impl Agent {
         self.0.agent.created_at.into()
     }
 
-    /// When it, its draft or its newest version last changed.
+    /// When the agent, its draft or its newest version last changed.
     async fn updated_at(&self) -> DateTime {
         self.0.agent.updated_at.into()
     }
@@ -291,12 +323,12 @@ impl AgentDraft {
         self.spec().instructions()
     }
 
-    /// What it will say before anybody else does.
+    /// What it will say before anybody else does; null: nothing.
     pub async fn greeting(&self) -> Option<&str> {
         self.spec().greeting()
     }
 
-    /// What a person may begin with.
+    /// What a person may begin with, in the order in which they are shown.
     pub async fn starters(&self) -> &[String] {
         self.spec().starters()
     }
@@ -311,12 +343,12 @@ impl AgentDraft {
         self.spec().temperature()
     }
 
-    /// Tokens of one answer; null: as the model allows.
+    /// The most tokens of one answer; null: as the model allows.
     pub async fn max_output_tokens(&self) -> Option<i32> {
         self.spec().max_output_tokens()
     }
 
-    /// Calls of the model in one run, before it is asked to conclude.
+    /// Calls of the model in one run, from 1 to 100, before it is asked to conclude.
     pub async fn max_steps(&self) -> i32 {
         self.spec().max_steps()
     }
@@ -367,7 +399,7 @@ impl AgentVersion {
         self.row.number
     }
 
-    /// What whoever published it called it.
+    /// What whoever published it called it; null: nothing.
     async fn name(&self) -> Option<&str> {
         self.row.name.as_deref()
     }
@@ -414,12 +446,12 @@ impl AgentVersion {
         self.spec().instructions()
     }
 
-    /// What the agent says before anybody else does.
+    /// What the agent says before anybody else does; null: nothing.
     pub async fn greeting(&self) -> Option<&str> {
         self.spec().greeting()
     }
 
-    /// What a person may begin with.
+    /// What a person may begin with, in the order in which they are shown.
     pub async fn starters(&self) -> &[String] {
         self.spec().starters()
     }
@@ -434,12 +466,12 @@ impl AgentVersion {
         self.spec().temperature()
     }
 
-    /// Tokens of one answer; null: as the model allows. Null for those who may only use the agent.
+    /// The most tokens of one answer; null: as the model allows. Null for those who may only use the agent.
     pub async fn max_output_tokens(&self) -> Option<i32> {
         self.spec().max_output_tokens()
     }
 
-    /// Calls of the model in one run, before it is asked to conclude.
+    /// Calls of the model in one run, from 1 to 100, before it is asked to conclude.
     pub async fn max_steps(&self) -> i32 {
         self.spec().max_steps()
     }

@@ -34,12 +34,12 @@ pub struct AgentProblem {
 /// Why an agent cannot run as configured.
 #[Object]
 impl AgentProblem {
-    /// For programs.
+    /// What kind of problem it is, for programs.
     async fn kind(&self) -> AgentProblemKind {
         self.kind
     }
 
-    /// For people.
+    /// The problem for people, in English.
     async fn message(&self) -> &str {
         &self.message
     }

@@ -15,7 +15,7 @@ use crate::{
 /// In which order agents are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum AgentOrder {
-    /// By name.
+    /// By name; of one name, the older first.
     Name,
     /// The one that changed last comes first.
     RecentlyUpdated,
@@ -34,7 +34,8 @@ pub struct AgentQuery;
 
 #[Object]
 impl AgentQuery {
-    /// The agent of this id or slug; null where there is none that the viewer may see. Give one of the two.
+    /// The agent of this id or slug; null where there is none that the viewer may see. One of the two has to be given, and both
+    /// are INVALID_INPUT.
     async fn agent(
         &self,
         ctx: &Context<'_>,
@@ -52,7 +53,7 @@ impl AgentQuery {
         Ok(found.filter(|agent| agent.is_there()).map(Agent))
     }
 
-    /// The agents that the viewer may see.
+    /// The agents that the viewer may see, in the order that is asked for.
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the arguments of the field"
@@ -60,12 +61,31 @@ impl AgentQuery {
     async fn agents(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
         #[graphql(desc = "Only those that fit.")] filter: Option<AgentFilter>,
-        #[graphql(desc = "In which order.", default_with = "AgentOrder::Name")]
+        #[graphql(
+            desc = "In which order. A cursor is good for one order.",
+            default_with = "AgentOrder::Name"
+        )]
         order_by: AgentOrder,
     ) -> Result<Connection<Agent>> {
         ctx.scope()?;

@@ -18,12 +18,12 @@ use crate::{asking::ContextExt, model::Model};
     field(
         name = "greeting",
         ty = "Option<&str>",
-        desc = "What it says before anybody else does."
+        desc = "What it says before anybody else does; null: nothing."
     ),
     field(
         name = "starters",
         ty = "&[String]",
-        desc = "What a person may begin with."
+        desc = "What a person may begin with, in the order in which they are shown."
     ),
     field(
         name = "model",
@@ -38,12 +38,12 @@ use crate::{asking::ContextExt, model::Model};
     field(
         name = "max_output_tokens",
         ty = "Option<i32>",
-        desc = "Tokens of one answer; null: as the model allows."
+        desc = "The most tokens of one answer; null: as the model allows."
     ),
     field(
         name = "max_steps",
         ty = "i32",
-        desc = "Calls of the model in one run, before it is asked to conclude."
+        desc = "Calls of the model in one run, from 1 to 100, before it is asked to conclude."
     )
 )]
 pub enum AgentSpec {

@@ -74,7 +74,7 @@ macro_rules! events {
                 self.origin.conversation.into()
             }
 
-            /// The run that it is part of.
+            /// The run that it is part of; null where it is part of none.
             pub(crate) async fn run_id(&self) -> Option<ID> {
                 self.origin.run.map(ID::from)
             }
@@ -144,7 +144,7 @@ events! {
     RunQueued as run_queued_gql "run_queued_gql" (position: i32, facts: RunFacts)
     plain { "position" => position }
     {
-        /// How many runs stood before it.
+        /// How many runs stood before it in its conversation, from 0.
         async fn position(&self) -> i32 {
             self.position
         }
@@ -159,7 +159,7 @@ events! {
     RunStarted as run_started_gql "run_started_gql" (attempt: i32, facts: RunFacts)
     plain { "attempt" => attempt }
     {
-        /// 1 for the first time.
+        /// How often it was taken up by now: 1 for the first time.
         async fn attempt(&self) -> i32 {
             self.attempt
         }
@@ -224,15 +224,15 @@ events! {
             self.facts.step
         }
 
-        /// The step.
+        /// The step that is finished.
         async fn result(&self) -> RunStep {
             let run = self.origin.run.unwrap_or(RunId(Uuid::nil()));
             RunStep { run, facts: self.facts.clone() }
         }
     }
 
-    /// A conversation got too long for its model: a part of it is told to models by a summary from now on. The summary is a message
-    /// of the role SYSTEM, which stands between the latest answer and the question that the run is for.
+    /// A conversation got too long for its model: a part of it is told to models by a summary from now on. The summary is a
+    /// message of the role SYSTEM, which stands between the latest answer and the question that the run is for.
     ContextCompacted as context_compacted_gql "context_compacted_gql" (facts: CompactionFacts)
     plain { "tokensBefore" => tokens_before, "tokensAfter" => tokens_after }
     {
@@ -246,8 +246,8 @@ events! {
             self.facts.tokens_after
         }
 
-        /// The summary, a message that is new: put it where its parent says. The questions that followed that parent follow the summary now;
-        /// a MessageUpdated tells so of each.
+        /// The summary, a message that is new: put it where its parent says. The questions that followed that parent follow the
+        /// summary now; a MessageUpdated tells so of each.
         async fn message(&self, ctx: &Context<'_>) -> Result<Option<Message>> {
             Ok(Message::told(ctx, &self.facts.message).await?)
         }
@@ -257,7 +257,7 @@ events! {
     TextDelta as text_delta_gql "text_delta_gql" (delta: Delta)
     plain { "messageId" => message_id, "part" => part, "offset" => offset, "text" => text }
     {
-        /// The message.
+        /// The id of the message.
         async fn message_id(&self) -> ID {
             MessageId(self.delta.of).into()
         }
@@ -282,7 +282,7 @@ events! {
     ReasoningDelta as reasoning_delta_gql "reasoning_delta_gql" (delta: Delta)
     plain { "messageId" => message_id, "part" => part, "offset" => offset, "text" => text }
     {
-        /// The message.
+        /// The id of the message.
         async fn message_id(&self) -> ID {
             MessageId(self.delta.of).into()
         }
@@ -307,12 +307,12 @@ events! {
     PartAdded as part_added_gql "part_added_gql" (message: MessageId, part: u32, content: Part)
     plain { "messageId" => message_id, "part" => part }
     {
-        /// The message.
+        /// The id of the message.
         async fn message_id(&self) -> ID {
             self.message.into()
         }
 
-        /// The place of the part.
+        /// The place of the part in the message, from 0.
         async fn part(&self) -> i32 {
             small(self.part)
         }
@@ -337,7 +337,7 @@ events! {
             self.message.into()
         }
 
-        /// The place of the part.
+        /// The place of the part in the message, from 0.
         async fn part(&self) -> i32 {
             small(self.part)
         }
@@ -402,7 +402,7 @@ events! {
             Ok(Run::told(ctx, &self.facts).await?)
         }
 
-        /// Why.
+        /// Why it failed.
         async fn error(&self) -> RunError {
             RunError(self.facts.error.clone().unwrap_or_else(|| entities::RunError {
                 kind: RunErrorKind::Internal,
@@ -454,7 +454,7 @@ events! {
     field(
         name = "run_id",
         ty = "Option<ID>",
-        desc = "The run that it is part of."
+        desc = "The run that it is part of; null where it is part of none."
     )
 )]
 #[expect(missing_docs, reason = "each variant is the event of its name")]

@@ -21,9 +21,9 @@ use crate::{
 /// A conversation to begin.
 #[derive(InputObject)]
 pub struct CreateConversationInput {
-    /// The agent that is to answer in it; it can be named with the first message, too.
+    /// The id of the agent that is to answer in it; it can be named with the first message, too.
     agent_id: Option<ID>,
-    /// Its name; left out, a model writes one.
+    /// Its name, from 1 to 200 characters; left out, a model writes one after the first answer.
     title: Option<String>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -31,19 +31,19 @@ pub struct CreateConversationInput {
     _idempotency_key: Option<String>,
 }
 
-/// What to change of a conversation; what is left out stays.
+/// What to change of a conversation; what is left out stays. Null is refused where nothing else is said.
 #[derive(InputObject)]
 pub struct UpdateConversationInput {
-    /// Which one.
+    /// The id of the conversation.
     id: ID,
-    /// Its name; null takes it off, and a model may write one again.
+    /// Its name, from 1 to 200 characters; null takes it off, and a model may write one again.
     title: MaybeUndefined<String>,
-    /// The agent that answers in it from now on.
+    /// The id of the agent that answers in it from now on; null: none, until a message names one.
     agent_id: MaybeUndefined<ID>,
-    /// Whether it is put aside.
+    /// Whether it is archived: put aside, out of the way.
     is_archived: MaybeUndefined<bool>,
-    /// Go on from this message's branch: from the latest message below it. Null: from nothing, so that the next message begins
-    /// anew.
+    /// The id of a message: go on from its branch, from the latest message below it. Null: from nothing, so that the next
+    /// message begins anew.
     leaf_id: MaybeUndefined<ID>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -54,7 +54,7 @@ pub struct UpdateConversationInput {
 /// A conversation to delete.
 #[derive(InputObject)]
 pub struct DeleteConversationInput {
-    /// Which one.
+    /// The id of the conversation.
     id: ID,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -65,15 +65,15 @@ pub struct DeleteConversationInput {
 /// A message to send.
 #[derive(InputObject)]
 pub struct SendMessageInput {
-    /// Where; left out: a new conversation.
+    /// The id of the conversation; left out: a new one, for which `agentId` is needed.
     conversation_id: Option<ID>,
-    /// Who answers, from now on; left out: the conversation's agent.
+    /// The id of the agent that answers, from now on; left out: the conversation's.
     agent_id: Option<ID>,
-    /// What is said.
+    /// What is said: from 1 to `ServiceLimits.maxMessageChars` characters.
     text: String,
-    /// The message that this one follows; left out: the end of the branch last used.
+    /// The id of the message that this one follows; left out: the end of the branch last used.
     parent_id: Option<ID>,
-    /// The model that answers this time; left out: the agent's, else the tenant's default.
+    /// The id of the model that answers this time; left out: the agent's, else the tenant's default.
     model_id: Option<ID>,
     /// Use the agent's draft instead of its published version; for those who may edit it.
     #[graphql(default)]
@@ -92,16 +92,16 @@ pub struct SendMessageInput {
 /// A conversation that was begun or changed.
 #[derive(Default, SimpleObject)]
 pub struct ConversationPayload {
-    /// The conversation as it is now.
+    /// The conversation as it is now; null where `errors` says why not.
     conversation: Option<Conversation>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
 /// A question, and the run that answers it.
 #[derive(Default, SimpleObject)]
 pub struct SendMessagePayload {
-    /// Where it was asked.
+    /// Where it was asked; null where `errors` says why it was not, as are the others.
     conversation: Option<Conversation>,
     /// The question: the message that was sent, or the one that is answered again.
     message: Option<Message>,
@@ -109,7 +109,7 @@ pub struct SendMessagePayload {
     run: Option<Run>,
     /// Just before the first event of all this: subscribe to `conversationEvents` after it.
     cursor: Option<Cursor>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
@@ -220,7 +220,8 @@ pub struct ConversationMutation;
 
 #[Object]
 impl ConversationMutation {
-    /// Begin a conversation, still without a message. `sendMessage` begins one, too.
+    /// Begin a conversation, still without a message. `sendMessage` begins one, too. It takes CONVERSATIONS_USE, and AGENTS_USE
+    /// where an agent is named.
     async fn create_conversation(
         &self,
         ctx: &Context<'_>,
@@ -240,7 +241,8 @@ impl ConversationMutation {
         changed(ctx, made).await
     }
 
-    /// Change a conversation's title, its agent or the branch that it goes on from, or put it aside.
+    /// Change a conversation's title, its agent or the branch that it goes on from, or put it aside. It takes CONVERSATIONS_USE,
+    /// and AGENTS_USE where another agent is named.
     async fn update_conversation(
         &self,
         ctx: &Context<'_>,
@@ -254,11 +256,11 @@ impl ConversationMutation {
         changed(ctx, updated).await
     }
 
-    /// Delete a conversation with all its messages and runs; those under way are cancelled.
+    /// Delete a conversation with all its messages and runs; those under way are cancelled. It takes CONVERSATIONS_USE.
     async fn delete_conversation(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: DeleteConversationInput,
+        #[graphql(desc = "Which conversation.")] input: DeleteConversationInput,
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<ConversationId>(&["input", "id"]) {
@@ -271,7 +273,8 @@ impl ConversationMutation {
         ))
     }
 
-    /// Say something; the agent's answer is a run. Subscribe with the payload's cursor and nothing is missed.
+    /// Say something; the agent's answer is a run. Subscribe with the payload's cursor and nothing is missed. It takes
+    /// CONVERSATIONS_USE and AGENTS_USE.
     async fn send_message(
         &self,
         ctx: &Context<'_>,

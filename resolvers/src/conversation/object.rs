@@ -105,7 +105,7 @@ impl Conversation {
         self.row.title.as_deref()
     }
 
-    /// The agent that answers in it, whether or not it is still there.
+    /// The agent that answers in it, whether or not it is still there; null: none was named yet.
     async fn agent(&self, ctx: &Context<'_>) -> Result<Option<Agent>> {
         let Some(id) = self.row.agent_id else {
             return Ok(None);
@@ -120,7 +120,7 @@ impl Conversation {
         Ok(User(member.ok_or_else(|| Refusal::not_found(&[], id))?))
     }
 
-    /// Whether it was put aside.
+    /// Whether it is archived: put aside, out of the way.
     async fn is_archived(&self) -> bool {
         self.row.is_archived
     }
@@ -129,11 +129,29 @@ impl Conversation {
     async fn messages(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
-        #[graphql(desc = "Of a message of this conversation, which is to be on the branch.")]
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
+        #[graphql(
+            desc = "The id of a message of this conversation, which is to be on the branch."
+        )]
         through: Option<ID>,
     ) -> Result<Connection<Message>> {
         let page = paths::page(
@@ -191,11 +209,27 @@ impl Conversation {
     async fn runs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
-        #[graphql(desc = "Which of them.")] filter: Option<RunFilter>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
+        #[graphql(desc = "Only those that fit.")] filter: Option<RunFilter>,
     ) -> Result<Connection<Run>> {
         let page = runs::page(
             ctx,

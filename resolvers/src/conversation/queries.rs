@@ -31,17 +31,17 @@ const QUERY: usize = 200;
 type ByTime = (chrono::DateTime<Utc>, Uuid);
 type ByTitle = (i64, String, Uuid);
 
-/// Which conversations; what is left out is no condition.
+/// Which conversations; several conditions are all required, what is left out is none.
 #[derive(Default, InputObject)]
 pub struct ConversationFilter {
     /// Words to find, all of them in the title or all in one message; the last one may be the beginning of a word. 200 characters
     /// at most. What was just said is found within a second or two.
     query: Option<String>,
-    /// The agent that answers in it.
+    /// The id of the agent that answers in it.
     agent_id: Option<ID>,
-    /// Whether it was put aside.
+    /// True: only those that are archived; false: only the others.
     is_archived: Option<bool>,
-    /// Whether a run is under way or waits in it.
+    /// True: only those in which a run is under way or waits; false: only the others.
     is_busy: Option<bool>,
 }
 
@@ -135,11 +135,11 @@ pub struct ConversationQuery;
 
 #[Object]
 impl ConversationQuery {
-    /// The conversation of this id, if the viewer may see it.
+    /// The conversation of this id; null where there is none that the viewer may see.
     async fn conversation(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Of a conversation.")] id: ID,
+        #[graphql(desc = "The id of a conversation.")] id: ID,
     ) -> Result<Option<Conversation>> {
         ctx.scope()?;
         let Some(id) = id.typed::<ConversationId>() else {
@@ -152,16 +152,32 @@ impl ConversationQuery {
             .map(Conversation::from))
     }
 
-    /// The viewer's conversations.
+    /// The viewer's conversations, in the order that is asked for.
     #[expect(clippy::too_many_arguments, reason = "they are those of the field")]
     async fn conversations(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
-        #[graphql(desc = "Which of them.")] filter: Option<ConversationFilter>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
+        #[graphql(desc = "Only those that fit.")] filter: Option<ConversationFilter>,
         #[graphql(
             desc = "In which order. A cursor is good for one order.",
             default_with = "ConversationOrder::RecentlyActive"

@@ -29,7 +29,7 @@ pub enum Permission {
     ModelsManage,
     /// Make and change agents.
     AgentsEdit,
-    /// Talk to agents.
+    /// See the agents that one may use, and talk to them.
     AgentsUse,
     /// Make and change knowledge bases.
     KnowledgeEdit,
@@ -37,7 +37,7 @@ pub enum Permission {
     KnowledgeRead,
     /// Make and change tools.
     ToolsManage,
-    /// Have conversations.
+    /// Have conversations: see those that one may see, with their messages and runs, and say something in them.
     ConversationsUse,
     /// Decide approvals that others asked for.
     ApprovalsDecide,
@@ -54,7 +54,7 @@ json_enum!(Permission);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "entities::UserKind")]
 pub enum UserKind {
-    /// Somebody.
+    /// A person.
     Person,
     /// The account of a service key.
     Service,
@@ -67,7 +67,7 @@ json_enum!(UserKind);
 pub enum CredentialKind {
     /// A session that began with a password.
     PasswordSession,
-    /// A session that began at a provider.
+    /// A session that began at a sign-in provider (OpenID Connect).
     OidcSession,
     /// A person's API key.
     PersonalKey,
@@ -90,7 +90,7 @@ json_enum!(ApiKeyKind);
 /// Whether an API key can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum ApiKeyStatus {
-    /// It can.
+    /// It can be used.
     Active,
     /// It ran out.
     Expired,

@@ -20,15 +20,15 @@ use crate::{
 /// What the first user and the first tenant are.
 #[derive(InputObject)]
 pub struct SetUpInput {
-    /// The first user's e-mail address, to sign in with.
+    /// The first user's e-mail address, to sign in with; 320 characters at most.
     email: String,
-    /// Its password: at least 10 characters, and none of the common ones.
+    /// Its password: at least 10 characters, 1,024 bytes at most, and none of the common ones.
     password: String,
-    /// Name shown to people.
+    /// Name shown to people, from 1 to 200 characters.
     name: String,
-    /// Name of the first tenant.
+    /// Name of the first tenant, from 1 to 200 characters. Its slug is made of it.
     tenant_name: String,
-    /// Printed by the server at its start; not needed by a client on the same machine.
+    /// Printed by the server at its start; not needed by a client on the same machine, unless the server is meant for others.
     token: Option<String>,
 }
 
@@ -46,13 +46,14 @@ pub struct SignInInput {
 /// An API key to make.
 #[derive(InputObject)]
 pub struct CreateApiKeyInput {
-    /// Name shown to people.
+    /// Name shown to people, from 1 to 200 characters.
     name: String,
-    /// Whose it is to be.
+    /// Whose it is to be; only PERSONAL is served yet.
     kind: ApiKeyKind,
-    /// The most that it may do; left out: what the viewer may, without TENANT_MANAGE, MEMBERS_MANAGE and AUDIT_READ.
+    /// The most that it may do: at least one, and none that the viewer has not. Left out: what the viewer may, without
+    /// TENANT_MANAGE, MEMBERS_MANAGE and AUDIT_READ. PLATFORM_MANAGE is on no key.
     permissions: Option<Vec<Permission>>,
-    /// When it runs out; left out: not by itself.
+    /// When it runs out, a time to come; left out: not by itself.
     expires_at: Option<DateTime>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -63,7 +64,7 @@ pub struct CreateApiKeyInput {
 /// An API key to end.
 #[derive(InputObject)]
 pub struct RevokeApiKeyInput {
-    /// Which one.
+    /// The id of the key.
     id: ID,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -74,35 +75,36 @@ pub struct RevokeApiKeyInput {
 /// A session that began, and the tokens for it.
 #[derive(Default, SimpleObject)]
 pub struct SignInPayload {
-    /// For the header `Authorization: Bearer …`, for an hour.
+    /// For the header `Authorization: Bearer …`, for an hour; null where `errors` says why nobody signed in, as are the others.
     access_token: Option<String>,
-    /// For the next pair of tokens.
+    /// For the next pair of tokens, by `refreshSession`. Good once, while the session lasts.
     refresh_token: Option<String>,
     /// When the access token runs out.
     expires_at: Option<DateTime>,
     /// Who signed in.
     viewer: Option<Viewer>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
 /// An API key that was made.
 #[derive(Default, SimpleObject)]
 pub struct CreateApiKeyPayload {
-    /// What is known of it.
+    /// What is known of it; null where `errors` says why it was not made.
     api_key: Option<ApiKey>,
-    /// The key itself, for the header `Authorization: Bearer …` or `X-API-Key`. It is shown here and nowhere else, ever.
+    /// The key itself, for the header `Authorization: Bearer …` or `X-API-Key`. It is shown here and nowhere else, ever: null
+    /// where the same `idempotencyKey` asks again.
     secret: Option<String>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
 /// What was deleted or ended.
 #[derive(Default, SimpleObject)]
 pub struct DeletePayload {
-    /// The ids of what is gone.
+    /// The ids of what is gone; empty where `errors` says why nothing is.
     pub deleted_ids: Vec<ID>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     pub errors: Vec<UserError>,
 }
 
@@ -230,7 +232,7 @@ impl IdentityMutation {
     async fn revoke_api_key(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: RevokeApiKeyInput,
+        #[graphql(desc = "Which key.")] input: RevokeApiKeyInput,
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let revoked = match input.id.named::<ApiKeyId>(&["input", "id"]) {

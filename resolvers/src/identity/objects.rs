@@ -35,7 +35,7 @@ impl User {
         &self.0.user.name
     }
 
-    /// Null for those who may not manage members, oneself aside, and for services.
+    /// E-mail address. Null for those who may not manage members, oneself aside, and for services.
     async fn email(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
         let scope = ctx.scope()?;
         let may = scope.user() == self.0.user.id || scope.may(entities::Permission::MembersManage);
@@ -58,7 +58,7 @@ impl User {
         self.0.membership.created_at.into()
     }
 
-    /// When it was last seen in this tenant, give or take a minute.
+    /// When it was last seen in this tenant, give or take a minute; null: not yet.
     async fn last_seen_at(&self) -> Option<DateTime> {
         self.0.membership.last_seen_at.map(DateTime)
     }
@@ -76,17 +76,17 @@ impl Membership {
         self.0.member.membership.id.into()
     }
 
-    /// Who belongs.
+    /// Who belongs to it.
     async fn user(&self) -> User {
         User(self.0.member.clone())
     }
 
-    /// Where.
+    /// The tenant that the user belongs to.
     async fn tenant(&self) -> Tenant {
         Tenant(self.0.tenant.clone())
     }
 
-    /// As what.
+    /// What the user is there.
     async fn role(&self) -> Role {
         self.0.member.membership.role.into()
     }
@@ -114,7 +114,7 @@ impl Tenant {
         self.0.id.into()
     }
 
-    /// Short name, unique in the installation: for the header `Weft-Tenant` and for `signIn`.
+    /// Short name, unique in the installation, `[a-z0-9-]{1,63}`: for the header `Weft-Tenant` and for `signIn`.
     async fn slug(&self) -> &str {
         &self.0.slug
     }
@@ -209,7 +209,7 @@ impl ApiKey {
         self.0.expires_at.map(DateTime)
     }
 
-    /// When it was last used, give or take a minute.
+    /// When it was last used, give or take a minute; null: not yet.
     async fn last_used_at(&self) -> Option<DateTime> {
         self.0.last_used_at.map(DateTime)
     }

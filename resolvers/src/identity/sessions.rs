@@ -100,7 +100,7 @@ pub struct SignOutInput {
 /// A session to end.
 #[derive(InputObject)]
 pub struct RevokeSessionInput {
-    /// Which one, of the viewer's own.
+    /// The id of a session of the viewer's own.
     id: ID,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -113,7 +113,7 @@ pub struct RevokeSessionInput {
 pub struct ChangePasswordInput {
     /// The one in use.
     current_password: String,
-    /// The one from here on: at least 10 characters, and none of the common ones.
+    /// The one from here on: at least 10 characters, 1,024 bytes at most, and none of the common ones.
     new_password: String,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -124,18 +124,18 @@ pub struct ChangePasswordInput {
 /// Sessions that ended.
 #[derive(Default, SimpleObject)]
 pub struct SignOutPayload {
-    /// How many.
+    /// How many ended.
     ended: i32,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
 /// A user that changed.
 #[derive(Default, SimpleObject)]
 pub struct UserPayload {
-    /// As it is now.
+    /// The user as it is now; null where `errors` says why not.
     pub user: Option<User>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     pub errors: Vec<UserError>,
 }
 
@@ -145,9 +145,9 @@ pub struct SessionMutation;
 
 #[Object]
 impl SessionMutation {
-    /// Exchange a refresh token for the next pair of tokens. It is good for one exchange, but the last one gets the same pair again
-    /// for half a minute, and for as long as nobody has used that: two tabs may refresh at once, and an answer may be lost. An
-    /// older one ends the session. What follows in the same request is asked by whoever signed in.
+    /// Exchange a refresh token for the next pair of tokens. It is good for one exchange, but the last one gets the same pair
+    /// again for half a minute, and for as long as nobody has used that: two tabs may refresh at once, and an answer may be
+    /// lost. An older one ends the session. What follows in the same request is asked by whoever signed in.
     async fn refresh_session(
         &self,
         ctx: &Context<'_>,
@@ -183,12 +183,12 @@ impl SessionMutation {
         })
     }
 
-    /// End a session of the viewer's: within five seconds nothing can be asked by it any more, and what it has open is closed. By a
-    /// session only, never by a key.
+    /// End a session of the viewer's: within five seconds nothing can be asked by it any more, and what it has open is closed.
+    /// By a session only, never by a key.
     async fn revoke_session(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: RevokeSessionInput,
+        #[graphql(desc = "Which session.")] input: RevokeSessionInput,
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let revoked = match input.id.named::<SessionId>(&["input", "id"]) {

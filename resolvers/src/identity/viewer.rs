@@ -50,7 +50,7 @@ impl Viewer {
         Some(self.0.scope().role().into())
     }
 
-    /// What this credential may do there.
+    /// What this credential may do in this tenant.
     async fn permissions(&self) -> Vec<Permission> {
         self.0
             .scope()
@@ -65,7 +65,7 @@ impl Viewer {
         self.0.credential().into()
     }
 
-    /// Every tenant that this user can act in.
+    /// Every tenant that this user can act in, the one joined first before the others.
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Vec<Membership>> {
         let found = ctx.reader().memberships_of_asker().await?;
         Ok(found
@@ -101,10 +101,26 @@ impl Viewer {
     async fn api_keys(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
     ) -> Result<Connection<ApiKey>> {
         let page = Paging {
             first,
@@ -144,7 +160,7 @@ impl IdentityQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(
-            desc = "Of a tenant that the viewer belongs to; left out: the one that is asked in."
+            desc = "The id of a tenant that the viewer belongs to; left out: the one that is asked in."
         )]
         id: Option<ID>,
     ) -> Result<Option<Tenant>> {

@@ -18,9 +18,9 @@ use crate::{
 /// A question that is to be answered again.
 #[derive(InputObject)]
 pub struct RegenerateMessageInput {
-    /// One of its answers, or the question itself.
+    /// The id of one of its answers, or of the question itself.
     id: ID,
-    /// The model that answers this time; left out: the agent's, else the tenant's default.
+    /// The id of the model that answers this time; left out: the agent's, else the tenant's default.
     model_id: Option<ID>,
     /// What to do while a run is under way in the conversation.
     #[graphql(default_with = "WhenBusy::Enqueue")]
@@ -34,9 +34,9 @@ pub struct RegenerateMessageInput {
 /// Other words for a question.
 #[derive(InputObject)]
 pub struct EditMessageInput {
-    /// The question. It stays as it is; what is said now stands beside it.
+    /// The id of the question. It stays as it is; what is said now stands beside it.
     id: ID,
-    /// What is said instead.
+    /// What is said instead: from 1 to `ServiceLimits.maxMessageChars` characters.
     text: String,
     /// What to do while a run is under way in the conversation.
     #[graphql(default_with = "WhenBusy::Enqueue")]
@@ -52,9 +52,9 @@ pub struct EditMessageInput {
 /// What a reader thinks of an answer; it takes the place of what he thought before.
 #[derive(InputObject)]
 pub struct RateMessageInput {
-    /// The answer.
+    /// The id of the answer; what is no answer can't be rated.
     id: ID,
-    /// Null takes it back, and what was said of it with it.
+    /// What the viewer thinks of it. Null takes it back, and what was said of it with it.
     rating: Option<Rating>,
     /// In his own words; 10,000 characters at most. Left out: none.
     comment: Option<String>,
@@ -67,9 +67,9 @@ pub struct RateMessageInput {
 /// A message that was changed.
 #[derive(Default, SimpleObject)]
 pub struct MessagePayload {
-    /// The message as it is now.
+    /// The message as it is now; null where `errors` says why not.
     message: Option<Message>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
@@ -92,7 +92,8 @@ pub struct MessageMutation;
 
 #[Object]
 impl MessageMutation {
-    /// Answer the same question again, as a sibling of the answers that it has. The conversation goes on from the new one.
+    /// Answer the same question again, as a sibling of the answers that it has. The conversation goes on from the new one. It takes
+    /// CONVERSATIONS_USE and AGENTS_USE.
     async fn regenerate_message(
         &self,
         ctx: &Context<'_>,
@@ -106,7 +107,8 @@ impl MessageMutation {
         SendMessagePayload::of(ctx, outcome).await
     }
 
-    /// Ask again from an earlier user message with other words, as a sibling of it. The conversation goes on from the new one.
+    /// Ask again from an earlier user message with other words, as a sibling of it. The conversation goes on from the new one. It
+    /// takes CONVERSATIONS_USE and AGENTS_USE.
     async fn edit_message(
         &self,
         ctx: &Context<'_>,
@@ -128,7 +130,7 @@ impl MessageMutation {
         SendMessagePayload::of(ctx, outcome).await
     }
 
-    /// Say what you think of an answer.
+    /// Say what you think of an answer. It takes CONVERSATIONS_USE.
     async fn rate_message(
         &self,
         ctx: &Context<'_>,

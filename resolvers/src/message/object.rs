@@ -119,7 +119,7 @@ impl Message {
         Ok(ctx.reader().load(ModelOf(id)).await?.map(Model))
     }
 
-    /// All text parts, joined.
+    /// All text parts, joined; empty where there is none yet.
     async fn text(&self, ctx: &Context<'_>) -> Result<String> {
         Ok(self.all_parts(ctx).await?.text())
     }
@@ -169,7 +169,7 @@ impl Message {
         Ok(siblings)
     }
 
-    /// The run that wrote it, or that it started.
+    /// The run that wrote it, or that it started; null where there is none.
     async fn run(&self, ctx: &Context<'_>) -> Result<Option<Run>> {
         let Some(id) = self.row.run_id else {
             return Ok(None);
@@ -177,22 +177,22 @@ impl Message {
         Ok(ctx.reader().load(RunOf(id)).await?.map(Run::from))
     }
 
-    /// Tokens and money of its run, once that is over.
+    /// Tokens and money of its run, once that is over; null before, and where there is none.
     async fn usage(&self) -> Option<Usage> {
         self.row.usage.clone().map(Usage)
     }
 
-    /// What the viewer thought of it.
+    /// What the viewer thought of it; null: nothing was said.
     async fn rating(&self) -> Option<Rating> {
         self.row.rating.map(Rating::from)
     }
 
-    /// What the viewer said of it.
+    /// What the viewer said of it, in his own words; null: nothing.
     async fn rating_comment(&self) -> Option<&str> {
         self.row.rating_comment.as_deref()
     }
 
-    /// What the sender called it, to recognise its own message among the events.
+    /// What the sender called it, to recognise its own message among the events; null: nothing.
     async fn client_id(&self) -> Option<&str> {
         self.row.client_id.as_deref()
     }

@@ -126,7 +126,7 @@ impl ErrorPart {
         self.index
     }
 
-    /// The reason.
+    /// Why the run failed.
     async fn error(&self) -> RunError {
         RunError(self.error.clone())
     }

@@ -69,20 +69,22 @@ pub(crate) fn filter_text(text: Option<String>) -> Result<Option<String>, Refusa
 /// A header that is sent with each call. Its value goes in and is never shown.
 #[derive(InputObject)]
 pub struct HeaderInput {
-    /// Its name; case does not matter. Those that frame a request (`Host`, `Content-Length`, …) can't be set.
+    /// Its name, 200 bytes at most; case does not matter, and none may come twice. Those that frame a request (`Host`,
+    /// `Content-Length`, …) can't be set.
     name: String,
-    /// Its value; null takes the header off.
+    /// Its value: visible ASCII, blanks and tabs, 8,192 bytes at most; null takes the header off.
     value: Option<String>,
 }
 
-/// Prices of a million tokens, in the tenant's currency: up to 12 digits before the point and 6 after it.
+/// Prices of a million tokens, in the tenant's currency: none below 0, up to 12 digits before the point and 6 after it. A price
+/// that is left out stays; null takes it off.
 #[derive(InputObject)]
 pub struct ModelPricingInput {
     /// Of tokens sent.
     input_per_million: MaybeUndefined<Decimal>,
     /// Of tokens received.
     output_per_million: MaybeUndefined<Decimal>,
-    /// Of tokens sent that the provider had cached.
+    /// Of tokens sent that the provider had cached; without it they cost as those sent.
     cached_input_per_million: MaybeUndefined<Decimal>,
 }
 
@@ -101,28 +103,28 @@ impl ModelPricingInput {
 /// A model to make.
 #[derive(InputObject)]
 pub struct CreateModelInput {
-    /// Short name, unique among the tenant's models: `[a-z0-9-]{1,63}`.
+    /// Short name, unique among the tenant's models: `[a-z0-9-]{1,63}`. A CONFLICT where another has it.
     slug: String,
     /// Name shown to people, 200 characters at most. Left out: `modelName`.
     name: Option<String>,
-    /// What it does.
+    /// What it does; only CHAT is served yet.
     kind: ModelKind,
-    /// Who serves it.
+    /// Who serves it, and so how it is spoken to. It can't be changed later.
     provider: ModelProvider,
-    /// The provider's name for it.
+    /// The provider's name for it, from 1 to 256 characters; of BUILTIN `extractive` alone.
     model_name: String,
-    /// Where it is called: http or https, without a query. OPENAI_COMPATIBLE, AZURE_OPENAI and OLLAMA need one; for the others, left
-    /// out: the provider's own.
+    /// Where it is called: http or https, 2,000 characters at most, without a query (but see AZURE_OPENAI). OPENAI_COMPATIBLE,
+    /// AZURE_OPENAI and OLLAMA need one; for the others, left out: the provider's own.
     base_url: Option<String>,
-    /// The provider's key. It is sealed, sent to this address alone, and never shown.
+    /// The provider's key, 8,192 bytes at most. It is sealed, sent to this address alone, and never shown. Left out: none.
     api_key: Option<String>,
-    /// Headers to send with each call.
+    /// Headers to send with each call, 32 at most.
     headers: Option<Vec<HeaderInput>>,
-    /// Tokens that it takes in at once. Left out: what is known of `modelName`, else 32,768.
+    /// Tokens that it takes in at once, its answer included; at least 1. Left out: what is known of `modelName`, else 32,768.
     context_window: Option<i32>,
-    /// Tokens of one answer. Left out: as many as the provider gives.
+    /// The most tokens of one answer, at least 1. Left out: as many as the provider gives.
     max_output_tokens: Option<i32>,
-    /// Numbers in a vector, of an EMBEDDING model.
+    /// Numbers in a vector, of an EMBEDDING model alone; at least 1.
     dimensions: Option<i32>,
     /// Whether agents may offer it tools. Left out: what is known of `modelName`, else true.
     supports_tools: Option<bool>,
@@ -130,17 +132,17 @@ pub struct CreateModelInput {
     supports_vision: Option<bool>,
     /// Whether it thinks before it answers. Left out: what is known of `modelName`, else false.
     supports_reasoning: Option<bool>,
-    /// What it costs.
+    /// What it costs. Left out: nothing is known, and `cost` is null.
     pricing: Option<ModelPricingInput>,
-    /// Calls that may be under way at once; more wait their turn. Left out: no limit.
+    /// Calls that may be under way at once, at least 1; more wait their turn. Left out: no limit.
     max_concurrency: Option<i32>,
-    /// Milliseconds that it has to begin an answer, and between two tokens of it. Left out: 60,000.
+    /// Milliseconds that it has to begin an answer, and between two tokens of it, at least 1. Left out: 60,000.
     timeout_ms: Option<i32>,
-    /// CHAT models to try after it, in this order; 10 at most.
+    /// Ids of CHAT models to try after it, in this order; 10 at most. Left out: none.
     fallback_ids: Option<Vec<ID>>,
-    /// Whether agents that name no model use this one.
+    /// Whether agents that name no model use this one, in place of the one that they used until now. Left out: false.
     is_default: Option<bool>,
-    /// Who sees it. Left out: TENANT.
+    /// Who sees it. Left out: TENANT. GROUP is not served yet.
     visibility: Option<Visibility>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -178,29 +180,30 @@ impl CreateModelInput {
     }
 }
 
-/// What changes of a model. What is left out stays.
+/// What changes of a model. What is left out stays; lists are replaced whole. Each field has the limits that it has in
+/// `CreateModelInput`; null is refused where nothing else is said.
 #[derive(InputObject)]
 pub struct UpdateModelInput {
-    /// Which one.
+    /// The id of the model.
     pub(super) id: ID,
-    /// Another short name.
+    /// Another short name. A CONFLICT where another model has it.
     slug: MaybeUndefined<String>,
-    /// Another name.
+    /// Another name, shown to people.
     name: MaybeUndefined<String>,
-    /// Another one at the same provider.
+    /// Another model of the same provider's, by the provider's name for it.
     model_name: MaybeUndefined<String>,
     /// Another address; null: the provider's own. Another host or port clears the key and the headers, unless they are given
     /// again with it.
     base_url: MaybeUndefined<String>,
     /// Another key; null takes it off.
     api_key: MaybeUndefined<String>,
-    /// Merged by name with those there are; null takes all of them off.
+    /// Merged by name with those there are; a null value takes that one off, null all of them.
     headers: MaybeUndefined<Vec<HeaderInput>>,
-    /// Tokens that it takes in at once.
+    /// Tokens that it takes in at once; null: as where it was left out when the model was made.
     context_window: MaybeUndefined<i32>,
-    /// Tokens of one answer.
+    /// The most tokens of one answer; null: as many as the provider gives.
     max_output_tokens: MaybeUndefined<i32>,
-    /// Numbers in a vector, of an EMBEDDING model.
+    /// Numbers in a vector, of an EMBEDDING model; null: not known.
     dimensions: MaybeUndefined<i32>,
     /// Whether agents may offer it tools.
     supports_tools: MaybeUndefined<bool>,
@@ -214,7 +217,7 @@ pub struct UpdateModelInput {
     max_concurrency: MaybeUndefined<i32>,
     /// Milliseconds that it has to begin an answer, and between two tokens of it.
     timeout_ms: MaybeUndefined<i32>,
-    /// CHAT models to try after it, in this order; the whole list, 10 at most.
+    /// Ids of CHAT models to try after it, in this order; the whole list, 10 at most.
     fallback_ids: MaybeUndefined<Vec<ID>>,
     /// Whether agents that name no model use this one; false leaves the tenant without a default if it was this one.
     is_default: MaybeUndefined<bool>,
@@ -258,7 +261,7 @@ impl UpdateModelInput {
 /// A model to delete.
 #[derive(InputObject)]
 pub struct DeleteModelInput {
-    /// Which one.
+    /// The id of the model.
     pub(super) id: ID,
     /// Delete it although agents, fallbacks or the tenant's default name it, and take it off there. It takes the right to change
     /// all of them. Without, they are told as InUse.
@@ -273,7 +276,7 @@ pub struct DeleteModelInput {
 /// A model to check.
 #[derive(InputObject)]
 pub struct CheckModelInput {
-    /// Which one.
+    /// The id of the model.
     pub(super) id: ID,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -281,14 +284,14 @@ pub struct CheckModelInput {
     _idempotency_key: Option<String>,
 }
 
-/// Which models to list; several conditions are all required.
+/// Which models to list; several conditions are all required, what is left out is none.
 #[derive(Default, InputObject)]
 pub struct ModelFilter {
     /// What it does: one of these.
     kind: Option<Vec<ModelKind>>,
     /// Who serves it: one of these.
     provider: Option<Vec<ModelProvider>>,
-    /// Held by its name, its slug or `modelName`, whatever the case; 200 characters at most.
+    /// A text that its name, its slug or `modelName` holds, whatever the case; 200 characters at most.
     query: Option<String>,
 }
 

@@ -15,9 +15,9 @@ use crate::{
 /// A model that was made, changed or checked.
 #[derive(Default, SimpleObject)]
 pub struct ModelPayload {
-    /// The model as it is now.
+    /// The model as it is now; null where `errors` says why not.
     model: Option<Model>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
@@ -75,7 +75,7 @@ impl ModelMutation {
     async fn delete_model(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: DeleteModelInput,
+        #[graphql(desc = "Which model.")] input: DeleteModelInput,
     ) -> Result<DeletePayload> {
         let scope = ctx.scope()?;
         let deleted = match input.id.named::<ModelId>(&["input", "id"]) {
@@ -91,7 +91,7 @@ impl ModelMutation {
     async fn check_model(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: CheckModelInput,
+        #[graphql(desc = "Which model.")] input: CheckModelInput,
     ) -> Result<ModelPayload> {
         let scope = ctx.scope()?;
         let checked = match input.id.named::<ModelId>(&["input", "id"]) {

@@ -48,7 +48,7 @@ impl Model {
         self.0.row.id.into()
     }
 
-    /// Short name, unique among the tenant's models.
+    /// Short name, unique among the tenant's models: `[a-z0-9-]{1,63}`.
     async fn slug(&self) -> &str {
         &self.0.row.slug
     }
@@ -97,7 +97,7 @@ impl Model {
         self.0.row.context_window
     }
 
-    /// Tokens of one answer; null: as many as the provider gives.
+    /// The most tokens of one answer; null: as many as the provider gives.
     async fn max_output_tokens(&self) -> Option<i32> {
         self.0.row.max_output_tokens
     }
@@ -167,8 +167,8 @@ impl Model {
             .collect())
     }
 
-    /// How it does: by its last check, by its calls of the last hour, and by whether it failed so often that it is left alone for a
-    /// moment.
+    /// How it does: by its last check, by its calls of the last hour, and by whether it failed so often that it is left alone
+    /// for a moment.
     async fn health(&self, ctx: &Context<'_>) -> Result<ModelHealth> {
         let row = &self.0.row;
         // The same time for all models of a request, so that they are read at once.
@@ -238,7 +238,7 @@ pub struct ModelHealth {
     checked_at: Option<DateTime>,
     /// Milliseconds that the last check took; null where it failed.
     latency_ms: Option<i32>,
-    /// Why it is not healthy: the provider's words for those who may change the model, ours for others.
+    /// Why it is not healthy: the provider's words for those who may change the model, ours for others; null where it is.
     message: Option<String>,
     /// Failed calls in the last hour, 0 to 1; null where there were none.
     error_rate: Option<f64>,
@@ -247,9 +247,9 @@ pub struct ModelHealth {
 /// Prices of a million tokens, in the tenant's currency.
 #[derive(SimpleObject)]
 pub struct ModelPricing {
-    /// Of tokens sent.
+    /// Of tokens sent; null: not known.
     input_per_million: Option<Decimal>,
-    /// Of tokens received.
+    /// Of tokens received; null: not known.
     output_per_million: Option<Decimal>,
     /// Of tokens sent that the provider had cached; null: as those sent.
     cached_input_per_million: Option<Decimal>,

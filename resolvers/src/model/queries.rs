@@ -22,7 +22,8 @@ pub struct ModelQuery;
 
 #[Object]
 impl ModelQuery {
-    /// The model of this id or slug; null where there is none that the viewer may see. Give one of the two.
+    /// The model of this id or slug; null where there is none that the viewer may see. One of the two has to be given, and both
+    /// are INVALID_INPUT.
     async fn model(
         &self,
         ctx: &Context<'_>,
@@ -44,10 +45,26 @@ impl ModelQuery {
     async fn models(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
         #[graphql(desc = "Only those that fit.")] filter: Option<ModelFilter>,
     ) -> Result<Connection<Model>> {
         ctx.scope()?;

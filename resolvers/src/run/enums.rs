@@ -8,7 +8,7 @@ use async_graphql::{Enum, json_enum};
 pub enum RunStatus {
     /// It waits for its turn.
     Queued,
-    /// Somebody carries it.
+    /// A worker carries it out.
     Running,
     /// It waits for a person or a client.
     Waiting,

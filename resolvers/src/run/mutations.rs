@@ -15,7 +15,7 @@ use crate::{
 /// A run to stop.
 #[derive(InputObject)]
 pub struct CancelRunInput {
-    /// Which one.
+    /// The id of the run.
     id: ID,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -26,9 +26,9 @@ pub struct CancelRunInput {
 /// A run to do again.
 #[derive(InputObject)]
 pub struct RetryRunInput {
-    /// Which one: it FAILED or was CANCELLED.
+    /// The id of the run. It FAILED or was CANCELLED; another is a CONFLICT.
     id: ID,
-    /// The model that answers this time; left out: the one that was asked for then, else the agent's.
+    /// The id of the model that answers this time; left out: the one that was asked for then, else the agent's.
     model_id: Option<ID>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
@@ -51,9 +51,9 @@ impl RetryRunInput {
 /// A run that was changed.
 #[derive(Default, SimpleObject)]
 pub struct RunPayload {
-    /// The run as it is now.
+    /// The run as it is now; null where `errors` says why not.
     run: Option<Run>,
-    /// Why not.
+    /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
 
@@ -64,7 +64,7 @@ pub struct RunMutation;
 #[Object]
 impl RunMutation {
     /// Run the same request again after a failure: the same question, answered beside the answer that came to nothing. It waits
-    /// for its turn.
+    /// for its turn. It takes CONVERSATIONS_USE and AGENTS_USE.
     async fn retry_run(
         &self,
         ctx: &Context<'_>,
@@ -78,11 +78,12 @@ impl RunMutation {
         SendMessagePayload::of(ctx, outcome).await
     }
 
-    /// Stop a run within a second, even if the model is silent. What it said so far is kept; one that is over stays as it is.
+    /// Stop a run within a second, even if the model is silent. What it said so far is kept; one that is over stays as it is. It
+    /// takes CONVERSATIONS_USE.
     async fn cancel_run(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Which one.")] input: CancelRunInput,
+        #[graphql(desc = "Which run.")] input: CancelRunInput,
     ) -> Result<RunPayload> {
         let scope = ctx.scope()?;
         let cancelled = match input.id.named::<RunId>(&["input", "id"]) {

@@ -118,7 +118,7 @@ impl Run {
         self.row.trigger.into()
     }
 
-    /// How many stand before it in its conversation, while QUEUED.
+    /// How many runs stand before it in its conversation, from 0; null where it is not QUEUED.
     async fn queue_position(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
         if self.row.status != Status::Queued {
             return Ok(None);
@@ -172,7 +172,7 @@ impl Run {
         Ok(calls_of(ctx, self.row.id).await?)
     }
 
-    /// Why it FAILED.
+    /// Why it FAILED; null where it did not.
     async fn error(&self) -> Option<RunError> {
         self.row.error.clone().map(RunError)
     }
@@ -192,17 +192,17 @@ impl Run {
         self.row.created_at.into()
     }
 
-    /// When it first was taken up.
+    /// When it first was taken up; null before.
     async fn started_at(&self) -> Option<DateTime> {
         self.row.started_at.map(DateTime)
     }
 
-    /// When it first said something.
+    /// When it first said something; null before.
     async fn first_token_at(&self) -> Option<DateTime> {
         self.row.first_token_at.map(DateTime)
     }
 
-    /// When it was over.
+    /// When it was over; null before.
     async fn finished_at(&self) -> Option<DateTime> {
         self.row.finished_at.map(DateTime)
     }

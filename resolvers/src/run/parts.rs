@@ -72,12 +72,12 @@ pub struct RunError(pub entities::RunError);
 /// Why a run failed.
 #[Object]
 impl RunError {
-    /// For programs.
+    /// What kind of reason, for programs.
     async fn kind(&self) -> RunErrorKind {
         self.0.kind.into()
     }
 
-    /// For people, in English. Who may manage models reads what the provider said, where it said something.
+    /// The reason for people, in English. Who may manage models reads what the provider said, where it said something.
     async fn message(&self, ctx: &Context<'_>) -> Result<&str> {
         let manages = ctx.scope()?.may(Permission::ModelsManage);
         Ok(self
@@ -127,12 +127,12 @@ impl RunStep {
         self.facts.latency_ms
     }
 
-    /// Milliseconds from the call to its first token.
+    /// Milliseconds from the call to its first token; null where none came.
     async fn time_to_first_token_ms(&self) -> Option<i32> {
         self.facts.time_to_first_token_ms
     }
 
-    /// Why the model stopped, in its provider's words.
+    /// Why the model stopped, in its provider's words; null where it did not say.
     async fn finish_reason(&self) -> Option<&str> {
         self.facts.finish_reason.as_deref()
     }
@@ -194,12 +194,12 @@ impl ToolCall {
         self.0.arguments.clone().map(Json)
     }
 
-    /// What came of it.
+    /// What came of it; null before, and where nothing did.
     async fn result(&self) -> Option<Json> {
         self.0.result.clone().map(Json)
     }
 
-    /// Why nothing came of it.
+    /// Why nothing came of it, for people; null where it did.
     async fn error_message(&self) -> Option<&str> {
         self.0.error_message.as_deref()
     }
@@ -209,12 +209,12 @@ impl ToolCall {
         self.0.status.into()
     }
 
-    /// When it was begun.
+    /// When it was begun; null before.
     async fn started_at(&self) -> Option<DateTime> {
         self.0.started_at.map(DateTime)
     }
 
-    /// When it was over.
+    /// When it was over; null before.
     async fn finished_at(&self) -> Option<DateTime> {
         self.0.finished_at.map(DateTime)
     }

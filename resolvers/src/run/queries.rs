@@ -21,16 +21,16 @@ const RUNS: &str = "runs";
 /// A place in a list of runs.
 pub(crate) type Newest = (chrono::DateTime<Utc>, Uuid);
 
-/// Which runs; what is left out is no condition.
+/// Which runs; several conditions are all required, what is left out is none.
 #[derive(Default, InputObject)]
 pub struct RunFilter {
     /// Where it stands: one of these.
     status: Option<Vec<RunStatus>>,
-    /// The agent that answers.
+    /// The id of the agent that answers.
     agent_id: Option<ID>,
-    /// Asked for then or later.
+    /// Asked for at this time or later.
     since: Option<DateTime>,
-    /// Asked for before.
+    /// Asked for before this time.
     until: Option<DateTime>,
 }
 
@@ -71,11 +71,11 @@ pub struct RunQuery;
 
 #[Object]
 impl RunQuery {
-    /// The run of this id, if the viewer may see it.
+    /// The run of this id; null where there is none that the viewer may see.
     async fn run(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "Of a run.")] id: ID,
+        #[graphql(desc = "The id of a run.")] id: ID,
     ) -> Result<Option<Run>> {
         ctx.scope()?;
         let Some(id) = id.typed::<RunId>() else {
@@ -88,11 +88,27 @@ impl RunQuery {
     async fn runs(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The first so many: 20 unless said, 100 at most.")] first: Option<i32>,
-        #[graphql(desc = "After this place.")] after: Option<Cursor>,
-        #[graphql(desc = "The last so many, in place of `first`.")] last: Option<i32>,
-        #[graphql(desc = "Before this place.")] before: Option<Cursor>,
-        #[graphql(desc = "Which of them.")] filter: Option<RunFilter>,
+        #[graphql(
+            desc = "How many at most, from the beginning of the list or from `after` on: 20 where neither this nor `last` is \
+                    given. From 0 to `ServiceLimits.maxPageSize`, which is 100 unless set otherwise."
+        )]
+        first: Option<i32>,
+        #[graphql(
+            desc = "Only what stands after this place: a cursor of this list in this order, such as the `endCursor` of the \
+                    page before."
+        )]
+        after: Option<Cursor>,
+        #[graphql(
+            desc = "How many at most, from the end of the list or from `before` back; they come in the list's order all the \
+                    same. As many as `first` may be, and not together with it."
+        )]
+        last: Option<i32>,
+        #[graphql(
+            desc = "Only what stands before this place: a cursor of this list in this order, such as the `startCursor` of the \
+                    page after."
+        )]
+        before: Option<Cursor>,
+        #[graphql(desc = "Only those that fit.")] filter: Option<RunFilter>,
     ) -> Result<Connection<Run>> {
         ctx.scope()?;
         let page = page(
