@@ -54,10 +54,13 @@ pub fn start(log: &Log, tracer: Option<SdkTracer>) -> anyhow::Result<()> {
             .with_tracked_inactivity(false)
             .with_filter(is_ours.with_max_level_hint(LevelFilter::ERROR))
     });
+    // The filter stands before all of them. As one of the lines' own, it would lose the spans of what SQLite's driver tells from its
+    // threads: that asks whether a line is wanted before it writes one.
     tracing_subscriber::registry()
+        .with(filter)
         .with(Requests)
         .with(traces)
-        .with(lines.with_filter(filter))
+        .with(lines)
         .try_init()
         .map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))
 }

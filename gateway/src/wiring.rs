@@ -16,9 +16,7 @@ use providers::Providers;
 use resolvers::{
     FirstContent, Seed,
     identity::{Allowances, RateLimit},
-    service::{
-        BusKind, DatabaseKind, ObjectStoreKind, SearchKind, ServiceBackends, ServiceLimits,
-    },
+    service::{BusKind, DatabaseKind, ObjectStoreKind, SearchKind, ServiceBackends, ServiceLimits},
 };
 use sea_orm::sqlx::{self, ConnectOptions, Connection, postgres::PgConnectOptions};
 use url::Url;

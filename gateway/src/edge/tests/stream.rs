@@ -57,7 +57,10 @@ impl Reading {
     /// The rest of an answer whose connection ends before its body does.
     async fn broken_off(mut self) -> String {
         let read = self.stream.read_to_end(&mut self.bytes);
-        timeout(PATIENCE, read).await.expect("an end in time").unwrap();
+        timeout(PATIENCE, read)
+            .await
+            .expect("an end in time")
+            .unwrap();
         let text = String::from_utf8(self.bytes).unwrap();
         assert!(!text.ends_with("\r\n0\r\n\r\n"), "{text:?}");
         text
