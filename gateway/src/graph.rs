@@ -210,7 +210,7 @@ impl Graph for AppGraph {
             Ok(bill) => bill,
             Err(refused) => return stream::once(async { (*refused).into() }).boxed(),
         };
-        let asked = self.followers.asked(&operation, bill.cost());
+        let asked = self.followers.asked(&operation, bill.cost(), bill.room());
         let (mut request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
         request = request.data(bill.tally());
         if let Some(after) = operation.after {

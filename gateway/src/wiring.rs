@@ -415,6 +415,7 @@ fn limits(limits: &Limits) -> ServiceLimits {
         max_page_size: int(limits.max_page_size),
         max_document_bytes: int(limits.max_document_bytes),
         max_request_bytes: int(limits.max_request_bytes),
+        max_response_bytes: int(limits.max_response_bytes),
         query_timeout_ms: ms(limits.query_timeout),
         mutation_timeout_ms: ms(limits.mutation_timeout),
         max_subscriptions_per_connection: int(limits.max_subscriptions_per_connection),

@@ -1,12 +1,15 @@
 //! The root of an answer, put right: async-graphql answers it in the order of completion and leaves out what failed.
 
 use upstream_async_graphql::{
-    Name, PathSegment, Response, Value,
+    Name, PathSegment, Response, ServerError, Value,
     indexmap::IndexMap,
     parser::types::{ExecutableDocument, Field, OperationType, Selection, SelectionSet},
 };
 
 use crate::nulls::{nothing, settle};
+
+/// How many errors of validation an answer tells, as many as graphql-js.
+const TOLD: usize = 100;
 
 /// Whether a request got no answer because it was never executed: there are errors, none of them at a place in the answer. To
 /// be asked before [`finish()`] as well as after it.
@@ -34,6 +37,7 @@ pub fn finish<'t>(
         return;
     };
     if refused(response) {
+        shorten(&mut response.errors);
         return;
     }
     let mut fields = Vec::new();
@@ -65,6 +69,15 @@ pub fn finish<'t>(
         };
     }
     response.data = Value::Object(data);
+}
+
+/// A document with one mistake a thousand times would get an answer many times its own length.
+fn shorten(errors: &mut Vec<ServerError>) {
+    if errors.len() > TOLD {
+        errors.truncate(TOLD);
+        let message = format!("Too many errors: these are the first {TOLD}");
+        errors.push(ServerError::new(message, None));
+    }
 }
 
 fn failed(response: &Response, key: &str) -> bool {

@@ -62,7 +62,8 @@ where
     let mut plan = Plan::default();
     plan.fields.reserve(ctx.item.node.items.len());
     let ours = plan.collect(ctx, &ctx.item.node, &name);
-    if let Some(tally) = ctx.data_opt::<Arc<Tally>>() {
+    let tally = ctx.data_opt::<Arc<Tally>>();
+    if let Some(tally) = tally {
         tally.count(&name, &plan.fields);
     }
     if ours && name == T::type_name() {
@@ -71,6 +72,8 @@ where
             root,
             name: &name,
             null: false,
+            bytes: 0,
+            tally,
         };
         return Ok(object.answer(&plan.fields, plain, mode == Mode::Raw).await);
     }
@@ -97,6 +100,9 @@ struct Object<'c, 'a, T: ?Sized> {
     name: &'c str,
     /// A field that may not be null is, and so the object is.
     null: bool,
+    /// What its own fields hold, without the objects that they lead to.
+    bytes: usize,
+    tally: Option<&'c Arc<Tally>>,
 }
 
 /// A field whose future has to wait, and where its answer goes.
@@ -127,7 +133,10 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
                 if let Draft::Text(out) = &mut draft {
                     let before = out.len();
                     match plain(root, &ctx.with_field(field), out) {
-                        Some(Ok(())) => continue,
+                        Some(Ok(())) => {
+                            self.bytes += out.len() - before;
+                            continue;
+                        }
                         Some(Err(error)) => {
                             out.truncate(before);
                             draft.put(self.settled(field, Err(error)));
@@ -177,7 +186,8 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
             })
             .await;
         }
-        if self.null {
+        let has_room = self.tally.is_none_or(|tally| tally.has_room(self.bytes));
+        if self.null || !has_room {
             return nothing();
         }
         draft.finish(
@@ -194,6 +204,7 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
             Ok(value) => value.unwrap_or_default(),
             Err(error) => self.failed(field, error),
         };
+        self.bytes += own(&value);
         settle(value, || {
             type_of(self.ctx, self.name, &field.node.name.node)
         })
@@ -213,6 +224,15 @@ impl<'a, T: ContainerType + ?Sized> Object<'_, 'a, T> {
         }
         self.ctx.add_error(error);
         nothing()
+    }
+}
+
+/// About how many bytes a value holds itself: objects have counted theirs. (JSON among trees is not told from objects.)
+fn own(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::List(list) => list.iter().map(own).sum(),
+        _ => 0,
     }
 }
 

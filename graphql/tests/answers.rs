@@ -163,6 +163,23 @@ async fn fields_that_meet_are_answered_once() {
     assert_eq!(answer.errors.len(), 1, "{:?}", answer.errors);
 }
 
+#[tokio::test]
+async fn of_many_mistakes_a_hundred_are_told() {
+    let schema = graphql_sample::schema().finish();
+    let fields: String = (0..300).map(|n| format!("a{n}: nope ")).collect();
+    let text = format!("{{ {fields} }}");
+    let doc = parse_query(&text).expect("is a document");
+    let mut answer = schema.execute(&text).await;
+    assert_eq!(answer.errors.len(), 300);
+    finish(&mut answer, &doc, None, root_type);
+    assert_eq!(answer.errors.len(), 101);
+    let json = String::from_utf8(to_json(&answer)).expect("JSON is UTF-8");
+    assert!(
+        json.ends_with(r#"{"message":"Too many errors: these are the first 100"}]}"#),
+        "{json}"
+    );
+}
+
 async fn events(text: &str, mode: Mode) -> Vec<String> {
     use futures_util::StreamExt;
     let schema = graphql_sample::schema().finish();

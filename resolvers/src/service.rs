@@ -24,6 +24,8 @@ pub struct ServiceLimits {
     pub max_document_bytes: i32,
     /// Bytes of a whole request, uploads aside.
     pub max_request_bytes: i32,
+    /// Bytes of an answer, or of an event of a subscription, about; a longer one is QUERY_TOO_COMPLEX.
+    pub max_response_bytes: i32,
     /// Milliseconds that a query may take.
     pub query_timeout_ms: i32,
     /// Milliseconds that a mutation may take.
@@ -97,8 +99,7 @@ pub enum SearchKind {
     OpenSearch,
 }
 
-/// What this installation is built on: a database, a bus between its processes, a place for files and one to search in. In the
-/// data of the schema, too.
+/// What this installation is built on: a database, a bus between its processes, a place for files and one to search in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, SimpleObject)]
 pub struct ServiceBackends {
     /// Where tables are kept.

@@ -164,6 +164,8 @@ pub struct Limits {
     pub max_document_bytes: usize,
     /// Bytes of a request or of a WebSocket message.
     pub max_request_bytes: usize,
+    /// Bytes of an answer, or of an event.
+    pub max_response_bytes: usize,
     /// Aliases of one field in one place.
     pub max_aliases: usize,
     /// Entries of a page.
@@ -453,6 +455,7 @@ fn limits(s: &mut Settings) -> Result<Limits, ConfigError> {
         max_depth: size(s.number("limits.max_depth", 1..=50)?),
         max_document_bytes: size(s.number("limits.max_document_bytes", 64..=1_048_576)?),
         max_request_bytes: size(s.number("limits.max_request_bytes", 1024..=104_857_600)?),
+        max_response_bytes: size(s.number("limits.max_response_bytes", 65_536..=1_073_741_824)?),
         max_aliases: size(s.number("limits.max_aliases", 1..=10_000)?),
         max_page_size: size(s.number("limits.max_page_size", 1..=1000)?),
         query_timeout: Duration::from_millis(s.number("limits.query_timeout_ms", 1..=600_000)?),

@@ -2,7 +2,7 @@
 
 use async_graphql::{
     Response,
-    parser::types::{DocumentOperations, ExecutableDocument, Selection, SelectionSet},
+    parser::types::{DocumentOperations, ExecutableDocument, Field, Selection, SelectionSet},
 };
 use auth::{Identity, Rights};
 use entities::CommandError;
@@ -20,21 +20,29 @@ const LEVELS: usize = 64;
 
 /// The root field of a subscription; empty where it has none, which is refused when it is executed.
 pub(super) fn root_field(operation: &Operation) -> String {
-    let document = &*operation.document;
-    let chosen = match (&document.operations, &operation.request.operation_name) {
-        (DocumentOperations::Single(one), _) => Some(one),
-        (DocumentOperations::Multiple(all), Some(name)) => all.get(name.as_str()),
-        (DocumentOperations::Multiple(all), None) => all.values().next(),
-    };
-    chosen
-        .and_then(|chosen| first(&chosen.node.selection_set.node, document, LEVELS))
-        .unwrap_or_default()
+    let name = operation.request.operation_name.as_deref();
+    let root = root(&operation.document, name);
+    root.map_or_else(String::new, |root| root.name.node.to_string())
 }
 
-fn first(set: &SelectionSet, document: &ExecutableDocument, levels: usize) -> Option<String> {
+/// The first field of an operation; `None` where it has none, which is refused when it is executed.
+pub(super) fn root<'d>(document: &'d ExecutableDocument, name: Option<&str>) -> Option<&'d Field> {
+    let chosen = match (&document.operations, name) {
+        (DocumentOperations::Single(one), _) => one,
+        (DocumentOperations::Multiple(all), Some(name)) => all.get(name)?,
+        (DocumentOperations::Multiple(all), None) => all.values().next()?,
+    };
+    first(&chosen.node.selection_set.node, document, LEVELS)
+}
+
+fn first<'d>(
+    set: &'d SelectionSet,
+    document: &'d ExecutableDocument,
+    levels: usize,
+) -> Option<&'d Field> {
     let levels = levels.checked_sub(1)?;
     set.items.iter().find_map(|item| match &item.node {
-        Selection::Field(field) => Some(field.node.name.node.to_string()),
+        Selection::Field(field) => Some(&field.node),
         Selection::InlineFragment(fragment) => {
             first(&fragment.node.selection_set.node, document, levels)
         }

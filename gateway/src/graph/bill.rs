@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Name, Response, Tally, Value, indexmap::IndexMap};
+use async_graphql::{
+    Name, PathSegment, Response, Tally, Value, indexmap::IndexMap,
+    parser::types::ExecutableDocument,
+};
 use bytes::Bytes;
 use schema::cost::{Cost, Costs, TooWide};
 
-use super::{Caller, counted::Counted};
+use super::{Caller, allowed::root, counted::Counted};
 use crate::{
     budget::{Budgets, Empty, Payer, Standing},
     config::Limits,
@@ -24,6 +27,7 @@ const DATA: &str = "{\"data\":";
 pub(super) struct Till {
     costs: Costs,
     max_complexity: u64,
+    max_response_bytes: u64,
     budgets: Arc<Budgets>,
 }
 
@@ -35,8 +39,17 @@ pub(super) struct Bill {
     standing: Standing,
     budgets: Arc<Budgets>,
     tally: Arc<Tally>,
+    room: Room,
     told: bool,
     counted: Counted,
+}
+
+/// How long an answer of a document may be.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    max_bytes: u64,
+    document: Arc<ExecutableDocument>,
+    operation: Option<String>,
 }
 
 impl Till {
@@ -45,6 +58,7 @@ impl Till {
         Self {
             costs: Costs::new(whole(limits.max_page_size)),
             max_complexity: whole(limits.max_complexity),
+            max_response_bytes: whole(limits.max_response_bytes),
             budgets,
         }
     }
@@ -99,7 +113,12 @@ impl Till {
                     payer,
                     standing,
                     budgets: self.budgets.clone(),
-                    tally: cost.tally(),
+                    tally: cost.tally(self.max_response_bytes),
+                    room: Room {
+                        max_bytes: self.max_response_bytes,
+                        document: operation.document.clone(),
+                        operation: request.operation_name.clone(),
+                    },
                     told: false,
                     counted,
                 })
@@ -129,11 +148,17 @@ impl Bill {
         self.tally.clone()
     }
 
-    /// Says in an answer what it cost.
+    /// Says in an answer what it cost; one that has grown too long is refused.
     pub(super) fn tell(&mut self, response: &mut Response) {
+        self.room.hold(response, &self.tally);
         self.counted.answered(response);
         let actual = self.cost.actual(&self.tally).min(EXACT);
         tell(response, self.cost.requested, actual, self.standing);
+    }
+
+    /// How long an answer may be.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// What the operation costs.
@@ -158,6 +183,7 @@ impl Bill {
     /// For each event of a subscription: the first one is paid for and says what it cost, the others are taken from the bucket.
     pub(super) fn event(&mut self, response: &mut Response) {
         if std::mem::replace(&mut self.told, true) {
+            self.room.hold(response, &self.tally);
             self.charge_event();
         } else {
             self.tell(response);
@@ -167,6 +193,33 @@ impl Bill {
     fn charge_event(&mut self) {
         self.budgets.take_event(self.payer, self.cost.event);
         self.counted.charge(self.cost.event);
+    }
+}
+
+impl Room {
+    /// Bytes of an answer.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Puts an error in place of an answer, or event, that is longer than it may be, and lets the next one begin. What was asked
+    /// has been done by then, so that the error stands at a field of it.
+    pub(super) fn hold(&self, response: &mut Response, tally: &Tally) {
+        if tally.is_too_long() {
+            let limit = self.max_bytes;
+            let message = format!("the answer has more than {limit} bytes: ask for less at once");
+            let refusal = Refused {
+                // how much more nobody knows: it was not made
+                limit: Some(limit),
+                ..Refused::new(Code::QueryTooComplex, message)
+            };
+            let mut error = refusal.into_error();
+            let key = root(&self.document, self.operation.as_deref())
+                .map(|root| root.alias.as_ref().unwrap_or(&root.name).node.to_string());
+            error.path = key.into_iter().map(PathSegment::Field).collect();
+            *response = Response::from_errors(vec![error]);
+        }
+        tally.begin();
     }
 }
 

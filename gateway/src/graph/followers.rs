@@ -44,6 +44,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    bill::Room,
     crowd::Crowd,
     follower::{At, Follower},
 };
@@ -111,6 +112,7 @@ struct Words {
     variables: Variables,
     audience: Audience,
     cost: Cost,
+    room: Room,
 }
 
 impl Words {
@@ -178,7 +180,7 @@ impl Followers {
     }
 
     /// What to remember of an operation whose events others may be told, too; `None`: it is one's own.
-    pub(super) fn asked(&self, operation: &Operation, cost: &Cost) -> Option<Asked> {
+    pub(super) fn asked(&self, operation: &Operation, cost: &Cost, room: &Room) -> Option<Asked> {
         let request = &operation.request;
         let name = request.operation_name.as_deref();
         let shared = self.0.audiences.shared(&operation.document, name)?;
@@ -192,6 +194,7 @@ impl Followers {
                 variables: request.variables.clone(),
                 audience: shared.audience,
                 cost: *cost,
+                room: room.clone(),
             },
             wants_cursors: operation.wants_cursors,
         })
@@ -441,7 +444,7 @@ impl Topic {
             Some((event, fed))
         });
         let reader = Reader::new(&self.followers.db, Some(self.key.scope.clone()));
-        let tally = self.words.cost.tally();
+        let tally = self.words.cost.tally(self.words.room.max_bytes());
         let mode = if self.words.may_be_raw {
             Mode::Raw
         } else {
@@ -481,6 +484,7 @@ impl Topic {
             answers,
             reader,
             tally,
+            room: self.words.room.clone(),
         }
     }
 
@@ -547,6 +551,7 @@ pub(super) struct Maker {
     answers: BoxStream<'static, Response>,
     reader: Reader,
     tally: Arc<Tally>,
+    room: Room,
 }
 
 impl Maker {
@@ -558,6 +563,10 @@ impl Maker {
             Ok(()) => quiesce(self.reader.gate(), self.answers.next()).await,
             Err(_) => None,
         };
+        let answer = answer.map(|mut answer| {
+            self.room.hold(&mut answer, &self.tally);
+            answer
+        });
         // The next event may be long in coming, and is of another moment.
         self.reader.renew();
         match answer {

@@ -197,6 +197,7 @@ fn limits() -> ServiceLimits {
         max_page_size: 100,
         max_document_bytes: 32_768,
         max_request_bytes: 1 << 20,
+        max_response_bytes: 1 << 25,
         query_timeout_ms: 10_000,
         mutation_timeout_ms: 30_000,
         max_subscriptions_per_connection: 50,

@@ -117,8 +117,8 @@ impl Cost {
 
     /// What counts the answer; goes into the request's data.
     #[must_use]
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::new(Tally::new(prices::weight))
+    pub fn tally(&self, most_bytes: u64) -> Arc<Tally> {
+        Arc::new(Tally::new(prices::weight, most_bytes))
     }
 
     /// What the answer came to, by the same prices and the real lengths of its lists.

@@ -327,3 +327,37 @@ async fn where_the_data_lives_is_for_platform_administrators() {
     let other = house.person("bea", Role::Admin, false).await;
     assert_eq!(house.ok(Some(&other), text, json!({})).await, nothing);
 }
+
+#[tokio::test]
+async fn an_answer_has_a_length() {
+    let (house, token) = limited(&[("WEFT_LIMITS__MAX_RESPONSE_BYTES", "65536")]).await;
+    let token = Some(token.as_str());
+    let create = "mutation ($input: CreateAgentInput!) { made: createAgent(input: $input) { agent { id instructions } } }";
+    let input = |words: usize| json!({"input": {"name": "Weaver", "slug": format!("w{words}"), "instructions": "weft ".repeat(words)}});
+    let made = house.ok(token, create, input(10_000)).await;
+    let id = made["made"]["agent"]["id"].as_str().unwrap();
+    let agent = format!("agent(id: \"{id}\") {{ instructions }}");
+    let once = house.ok(token, &format!("{{ {agent} }}"), json!({})).await;
+    assert_eq!(
+        once["agent"]["instructions"].as_str().unwrap().len(),
+        50_000
+    );
+    let twice = house
+        .ask(token, &format!("{{ a: {agent} b: {agent} }}"), json!({}))
+        .await;
+    let error = &twice["errors"][0];
+    assert_eq!(error["extensions"]["code"], "QUERY_TOO_COMPLEX", "{twice}");
+    assert_eq!(error["extensions"]["limit"], 65_536, "{twice}");
+    assert_eq!(
+        (&error["path"], &twice["data"]),
+        (&json!(["a"]), &Value::Null)
+    );
+    // what was done is not told as if it were not
+    let long = house.ask(token, create, input(15_000)).await;
+    assert_eq!(long["errors"][0]["path"], json!(["made"]), "{long}");
+    assert!(long.as_object().unwrap().contains_key("data"), "{long}");
+    let there = house
+        .ok(token, "{ agent(slug: \"w15000\") { name } }", json!({}))
+        .await;
+    assert_eq!(there["agent"]["name"], "Weaver");
+}

@@ -1,8 +1,9 @@
-//! Somebody who uses Weft over its public wires: GraphQL over HTTP, and subscriptions over `graphql-transport-ws`.
+//! Somebody who uses Weft over its public wires: GraphQL over HTTP, and subscriptions over `graphql-transport-ws` and over HTTP.
 
 mod follow;
 mod socket;
 mod store;
+mod stream;
 mod transcript;
 mod verbs;
 mod viewers;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 pub use follow::{Follower, Stopped};
 pub use socket::{Closed, Frame, PROTOCOL, Socket, Subscription};
 pub use store::{Lists, Talk};
+pub use stream::{Form, Next, Stream};
 pub use transcript::{Fault, Part, Transcript};
 pub use verbs::Sent;
 pub use viewers::Viewers;

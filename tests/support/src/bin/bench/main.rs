@@ -8,6 +8,9 @@
 //!
 //! Provider, clients and server share the machine, so every figure holds the cost of all three.
 
+mod edge;
+mod followers;
+
 use std::{
     future::Future,
     path::PathBuf,
@@ -15,7 +18,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use chrono::{DateTime, Utc};
 use futures_util::{
     StreamExt,
     future::{join_all, try_join_all},
@@ -23,7 +25,7 @@ use futures_util::{
 };
 use serde_json::{Value, json};
 use support::{
-    client::{Client, Frame, Socket, Subscription, Viewers},
+    client::{Client, Subscription},
     database::Database,
     provider::{Provider, expected_text},
     server::{Options, Weft},
@@ -217,14 +219,14 @@ async fn measured(cluster: Option<&str>, given: &Arguments) -> Result<Vec<Row>> 
         rows.extend(throughput(&house, sizes).await?);
     }
     if with(Only::Followers) {
-        rows.extend(viewers(&house, sizes).await?);
+        rows.extend(followers::viewers(&house, sizes).await?);
     }
     if with(Only::Followers) || with(Only::Deaf) {
-        rows.extend(deaf(&house, sizes).await?);
+        rows.extend(followers::deaf(&house, sizes).await?);
     }
     if with(Only::Edge) {
-        rows.extend(idle(&house, sizes).await?);
-        rows.push(flood(&house, sizes).await?);
+        rows.extend(edge::idle(cluster, sizes).await?);
+        rows.push(edge::flood(&house, sizes).await?);
     }
     if let Some(row) = litellm(&house).await? {
         rows.push(row);
@@ -588,293 +590,6 @@ const SHARED: &str = "subscription ($id: ID!) { conversationEvents(conversationI
 /// [`SHARED`] in words of one's own.
 fn own(number: usize) -> String {
     format!("{SHARED} #{number}")
-}
-
-/// Many who follow one conversation.
-async fn viewers(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    // named apart from those of the others that are measured
-    let agent = house.agent(&format!("tokens-0{}-20", sizes.told)).await;
-    for (how, count, is_own) in [
-        ("each by a document of his own", sizes.few_viewers, true),
-        ("all by one document", sizes.few_viewers, false),
-        ("all by one document", sizes.viewers, false),
-    ] {
-        tell("viewers");
-        let watched = house.conversation(&agent).await;
-        let variables = json!({"id": watched.id});
-        let owner = std::slice::from_ref(&house.owner);
-        let mut viewers = Viewers::open(owner, count / 2).await;
-        // What it takes to begin is given back, but not to the system: the first half takes it, the second finds it.
-        let mut resident = [0, 0];
-        for (half, bytes) in resident.iter_mut().enumerate() {
-            let payload = |number| match is_own {
-                true => json!({"query": own(half * count + number), "variables": variables}),
-                false => json!({"query": SHARED, "variables": variables}),
-            };
-            viewers.subscribe_to(1, payload).await;
-            sleep(sizes.settled.min(Duration::from_secs(3))).await;
-            *bytes = house.weft.resident_bytes();
-        }
-        let each = resident[1].saturating_sub(resident[0]) / (count as u64 / 2).max(1);
-        let (begun, busy) = (Instant::now(), processor_time(house.weft.pid())?);
-        house.say(&watched.id, "To all of you.").await;
-        let told: Vec<(usize, usize)> = viewers
-            .read(|(messages, letters): &mut (usize, usize), payload| {
-                let event = &payload["data"]["conversationEvents"];
-                *messages += 1;
-                *letters += event["text"].as_str().unwrap_or_default().len();
-                event["__typename"] == "RunCompleted"
-            })
-            .await;
-        let took = begun.elapsed();
-        let busy = processor_time(house.weft.pid())?.saturating_sub(busy);
-        let whole = expected_text("To all of you.", sizes.told).len();
-        ensure!(
-            told.iter().all(|(_, letters)| *letters == whole),
-            "not everybody was told everything"
-        );
-        let messages: usize = told.iter().map(|(messages, _)| messages).sum();
-        let micros = busy.as_secs_f64() * 1e6;
-        rows.push((
-            format!("{count} viewers of one answer at 50 tokens/s, {how}: processor of the server for each event of each (for each message), memory of each"),
-            format!(
-                "{:.1} µs ({:.1} µs), {:.1} KiB; {:.1} s",
-                micros / (count * sizes.told) as f64,
-                micros / messages.max(1) as f64,
-                each as f64 / 1024.0,
-                took.as_secs_f64()
-            ),
-        ));
-        house.provider.forget_calls();
-    }
-    Ok(rows)
-}
-
-/// Two follow the same on a socket each, and one never reads: how long the other waits, without and beside him.
-async fn deaf(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
-    tell("one that never reads");
-    let agent = house
-        .agent(&format!("tokens-{}-10", sizes.deaf_tokens))
-        .await;
-    let mut warm = reader(house, &agent, sizes.deaf, false).await?;
-    let before = house.weft.resident_bytes();
-    let mut without = reader(house, &agent, sizes.deaf, false).await?;
-    let alone = house.weft.resident_bytes();
-    let mut beside = reader(house, &agent, sizes.deaf, true).await?;
-    let after = house.weft.resident_bytes();
-    Ok(vec![(
-        format!(
-            "{} events to one who reads, p50 and p99: alone (first, again), beside one who does not; memory: by the second, by the third",
-            beside.len()
-        ),
-        format!(
-            "{} {} ({} {}), {} {}; {} KiB, {} KiB",
-            ms(part(&mut without, 50)),
-            ms(part(&mut without, 99)),
-            ms(part(&mut warm, 50)),
-            ms(part(&mut warm, 99)),
-            ms(part(&mut beside, 50)),
-            ms(part(&mut beside, 99)),
-            alone.saturating_sub(before) / 1024,
-            after.saturating_sub(alone) / 1024,
-        ),
-    )])
-}
-
-/// From when a piece of text was written to when it was read, for all conversations on one socket.
-async fn reader(
-    house: &House,
-    agent: &str,
-    runs: usize,
-    beside_deaf: bool,
-) -> Result<Vec<Duration>> {
-    let document = "subscription ($id: ID!) { conversationEvents(conversationId: $id) { __typename cursor at ... on TextDelta { text } } }";
-    let mut conversations = Vec::new();
-    for _ in 0..runs {
-        conversations.push(house.conversation(agent).await.id);
-    }
-    let mut reading = Socket::open(&house.weft.url())
-        .await
-        .map_err(|closed| anyhow::anyhow!("{closed}"))?;
-    house.owner.initialise(&mut reading).await;
-    let mut deaf = Socket::open_narrow(house.weft.address()).await;
-    house.owner.initialise(&mut deaf).await;
-    for (at, id) in conversations.iter().enumerate() {
-        let payload = json!({"query": document, "variables": {"id": id}});
-        let message = json!({"id": at.to_string(), "type": "subscribe", "payload": payload});
-        if beside_deaf {
-            deaf.send(&message)
-                .await
-                .map_err(|closed| anyhow::anyhow!("{closed}"))?;
-        }
-        reading
-            .send(&message)
-            .await
-            .map_err(|closed| anyhow::anyhow!("{closed}"))?;
-    }
-    sleep(Duration::from_secs(1)).await;
-    join_all(conversations.iter().map(|id| house.say(id, "Go on."))).await;
-    let (mut took, mut left) = (Vec::new(), runs);
-    while left > 0 {
-        let Frame::Message(message) = reading.receive(PATIENCE).await else {
-            continue;
-        };
-        let event = &message["payload"]["data"]["conversationEvents"];
-        match event["__typename"].as_str() {
-            Some("TextDelta") => {
-                let at: DateTime<Utc> = text(&event["at"]).parse()?;
-                took.push((Utc::now() - at).to_std().unwrap_or_default());
-            }
-            Some("RunCompleted") => left -= 1,
-            Some("RunFailed") => bail!("a run failed: {message}"),
-            _ => {}
-        }
-    }
-    drop(deaf);
-    house.provider.forget_calls();
-    Ok(took)
-}
-
-/// Conversations that those follow in whose conversations nothing happens.
-const QUIET: usize = 100;
-
-/// What a subscription costs in which nothing happens, with its share of its socket.
-async fn idle(house: &House, sizes: Sizes) -> Result<Vec<Row>> {
-    let agent = house.agent("tokens-1-1").await;
-    let mut conversations = Vec::new();
-    for _ in 0..QUIET.min(sizes.idle) {
-        conversations.push(house.conversation(&agent).await.id);
-    }
-    let mut rows = Vec::new();
-    for (how, each, is_own) in [
-        ("one on each socket", 1, false),
-        ("one on each socket, each by a document of its own", 1, true),
-        ("fifty on each socket", 50, false),
-    ] {
-        tell("subscriptions in which nothing happens");
-        let half = sizes.idle / 2;
-        // as for those above: the first half takes from the system what it takes to begin
-        let (mut seated, mut resident) = (Vec::new(), [0, 0]);
-        for (at, bytes) in resident.iter_mut().enumerate() {
-            let owner = std::slice::from_ref(&house.owner);
-            let mut viewers = Viewers::open(owner, (half / each).max(1)).await;
-            let payload = |number: usize| {
-                let id = &conversations[number % conversations.len()];
-                let query = match is_own {
-                    true => own(at * half + number),
-                    false => SHARED.to_owned(),
-                };
-                json!({"query": query, "variables": {"id": id}})
-            };
-            viewers.subscribe_to(each, payload).await;
-            sleep(sizes.settled.min(Duration::from_secs(5))).await;
-            *bytes = house.weft.resident_bytes();
-            seated.push(viewers);
-        }
-        let count = seated.iter().map(Viewers::count).sum::<usize>();
-        let bytes = resident[1].saturating_sub(resident[0]) as f64 / (count as f64 / 2.0);
-        rows.push((
-            format!("{count} subscriptions in which nothing happens, {how}: memory of each"),
-            format!("{:.1} KiB", bytes / 1024.0),
-        ));
-    }
-    Ok(rows)
-}
-
-/// How long the events of a quiet answer take, alone on its socket and beside an operation that always has more.
-async fn flood(house: &House, sizes: Sizes) -> Result<Row> {
-    tell("one that always has more");
-    let much = house
-        .agent(&format!("tokens-{}-0", sizes.flood_tokens))
-        .await;
-    let mut told = house.conversation(&much).await;
-    house.say(&told.id, "Tell me everything.").await;
-    timed_out(told.until_end()).await?;
-    let few = house
-        .agent(&format!("tokens-{}-20", sizes.quiet_tokens))
-        .await;
-    quiet(house, &few, None).await?;
-    let (mut alone, _) = quiet(house, &few, None).await?;
-    let (mut beside, messages) = quiet(house, &few, Some(&told.id)).await?;
-    let (without, with) = (part(&mut alone, 99), part(&mut beside, 99));
-    house.provider.forget_calls();
-    Ok((
-        format!(
-            "{} events of a quiet answer, p50 and p99: alone on its socket, beside an operation that always has more; ratio of p99",
-            beside.len()
-        ),
-        format!(
-            "{} {}, {} {} ({messages} messages of the other); {:.1}",
-            ms(part(&mut alone, 50)),
-            ms(without),
-            ms(part(&mut beside, 50)),
-            ms(with),
-            with.as_secs_f64() / without.as_secs_f64().max(1e-6)
-        ),
-    ))
-}
-
-/// From when each piece of an answer was written to when it was read, on a socket on which a long conversation is read again and
-/// again beside it; and how many messages that was.
-async fn quiet(house: &House, agent: &str, beside: Option<&str>) -> Result<(Vec<Duration>, usize)> {
-    const EACH: &str = "subscription ($id: ID!, $after: Cursor) { conversationEvents(conversationId: $id, after: $after) {
-        __typename at ... on TextDelta { text } } }";
-    const RUN: &str = "subscription ($id: ID!) { runEvents(runId: $id) { __typename at ... on TextDelta { text } } }";
-    let broken = |closed| anyhow::anyhow!("{closed}");
-    let conversation = house.conversation(agent).await.id;
-    let mut socket = Socket::open(&house.weft.url()).await.map_err(broken)?;
-    house.owner.initialise(&mut socket).await;
-    let subscribe = |id: &str, document: &str, of: &str| json!({"id": id, "type": "subscribe", "payload": {"query": document, "variables": {"id": of}}});
-    socket
-        .send(&subscribe("quiet", EACH, &conversation))
-        .await
-        .map_err(broken)?;
-    let run = match beside {
-        None => None,
-        Some(conversation) => {
-            let document =
-                "query ($id: ID!) { conversation(id: $id) { runs(first: 1) { nodes { id } } } }";
-            let answer = house.owner.ok(document, json!({"id": conversation})).await;
-            Some(text(&answer["conversation"]["runs"]["nodes"][0]["id"]))
-        }
-    };
-    if let Some(run) = &run {
-        socket
-            .send(&subscribe("0", RUN, run))
-            .await
-            .map_err(broken)?;
-    }
-    sleep(Duration::from_millis(300)).await;
-    house.say(&conversation, "Quietly.").await;
-    let (mut took, mut messages, mut times) = (Vec::new(), 0_usize, 0_usize);
-    loop {
-        let Frame::Message(message) = socket.receive(PATIENCE).await else {
-            continue;
-        };
-        match (message["id"].as_str(), message["type"].as_str(), &run) {
-            (Some("quiet"), ..) => {
-                let event = &message["payload"]["data"]["conversationEvents"];
-                match event["__typename"].as_str() {
-                    Some("TextDelta") => {
-                        let at: DateTime<Utc> = text(&event["at"]).parse()?;
-                        took.push((Utc::now() - at).to_std().unwrap_or_default());
-                    }
-                    Some("RunCompleted") => return Ok((took, messages)),
-                    Some("RunFailed") | None => bail!("a run failed: {message}"),
-                    Some(_) => {}
-                }
-            }
-            (Some(_), Some("complete"), Some(run)) => {
-                times += 1;
-                let next = subscribe(&times.to_string(), RUN, run);
-                socket.send(&next).await.map_err(broken)?;
-            }
-            (Some(_), Some("next"), _) => messages += 1,
-            (Some(_), ..) => bail!("a subscription ended: {message}"),
-            _ => {}
-        }
-    }
 }
 
 /// An answer of a real proxy; its first token and its end.
