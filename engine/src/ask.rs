@@ -11,7 +11,7 @@ use providers::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::{Engine, heard::Heard, models::health, prices::priced};
+use crate::{Engine, heard::Heard, models::health, prices::priced, watched::Call};
 
 /// A call that is over.
 pub(crate) struct Asked {
@@ -85,6 +85,7 @@ impl Engine {
         let told = request.clone();
         let began = self.clock().now();
         let clock = Instant::now();
+        let mut call = Call::begin(endpoint.provider, "OTHER");
         let mut stream = self.providers().chat(endpoint).stream(request).await;
         let (mut first, mut said) = (None, Said::default());
         let result = loop {
@@ -97,10 +98,12 @@ impl Engine {
             match next {
                 Some(Ok(ChatEvent::Finished(answer))) => break Ok(answer),
                 Some(Ok(ChatEvent::Text(text))) => {
+                    call.heard();
                     first = first.or_else(|| Some(clock.elapsed()));
                     joined(&mut said.texts, text);
                 }
                 Some(Ok(ChatEvent::Reasoning(text))) => {
+                    call.heard();
                     first = first.or_else(|| Some(clock.elapsed()));
                     joined(&mut said.thoughts, text);
                 }
@@ -110,7 +113,11 @@ impl Engine {
             }
         };
         let took = clock.elapsed();
-        drop(stream);
+        match &result {
+            Ok(answer) => call.finished(answer),
+            Err(error) => call.failed(error),
+        }
+        drop((stream, call));
         let (used, is_estimate) = match &result {
             Ok(Answer {
                 usage: Some(used), ..

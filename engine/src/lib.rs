@@ -28,6 +28,7 @@ pub mod titles;
 mod turns;
 mod undo;
 pub mod usage;
+mod watched;
 mod worker;
 
 use std::{
@@ -106,6 +107,7 @@ struct Inner {
     options: EngineOptions,
     carried: Mutex<HashMap<RunId, Carried>>,
     turns: turns::Turns,
+    origins: watched::Origins,
     /// Told when a title may be due.
     titles: tokio::sync::Notify,
     claiming: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -150,6 +152,7 @@ impl Engine {
             options,
             carried: Mutex::default(),
             turns: turns::Turns::default(),
+            origins: watched::Origins::default(),
             titles: tokio::sync::Notify::new(),
             claiming: Mutex::default(),
             closing: CancellationToken::new(),
@@ -231,6 +234,10 @@ impl Engine {
 
     pub(crate) fn turns(&self) -> &turns::Turns {
         &self.inner.turns
+    }
+
+    pub(crate) fn origins(&self) -> &watched::Origins {
+        &self.inner.origins
     }
 
     pub(crate) fn closing(&self) -> &CancellationToken {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use adapters::meter;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use entities::{
     AgentId, BookingKind, CommandError, ConversationId, DbErr, RunStatus, UserId, booking, health,
@@ -74,8 +75,10 @@ async fn write_down(
         time_to_first_token_ms: call.time_to_first_token_ms,
         at: call.finished_at,
     };
+    let (input, output) = (call.usage.input, call.usage.output);
     model_call::Entity::add(&**c.tx(), call).await?;
     booking::Entity::record(&**c.tx(), vec![booking]).await?;
+    c.count(move || meter::tokens(input, output));
     Ok(())
 }
 
@@ -105,6 +108,8 @@ pub(crate) async fn ended(c: &Command, run: &run::Model) -> Result<(), DbErr> {
         time_to_first_token_ms: since_start(run.first_token_at),
         at: c.now(),
     };
+    let status = run.status.name();
+    c.count(move || meter::run_ended(status));
     booking::Entity::record(&**c.tx(), vec![booking]).await
 }
 

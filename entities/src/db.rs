@@ -102,6 +102,31 @@ impl Tx {
     }
 }
 
+/// Connections for one purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// What they are for.
+    pub name: &'static str,
+    /// How many are open.
+    pub open: usize,
+    /// How many of these nobody uses.
+    pub idle: usize,
+    /// How many may be open.
+    pub most: usize,
+}
+
+impl Pool {
+    fn of<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> Self {
+        let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Self {
+            name,
+            open: whole(pool.size()),
+            idle: pool.num_idle(),
+            most: whole(pool.options().get_max_connections()),
+        }
+    }
+}
+
 /// One view of the database: a read transaction that is opened at first use and shared by all reads of one request. Cheap to
 /// clone; it ends with its last clone.
 #[derive(Clone)]
@@ -293,6 +318,39 @@ impl Db {
             Inner::Postgres { .. } => None,
         };
         statement().await
+    }
+
+    /// The pools of connections, as they are at this moment.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Pool> {
+        match &*self.0 {
+            Inner::Sqlite {
+                commands,
+                deltas,
+                readers,
+                maintenance,
+                ..
+            } => [
+                ("commands", commands),
+                ("deltas", deltas),
+                ("readers", readers),
+                ("maintenance", maintenance),
+            ]
+            .map(|(name, pool)| Pool::of(name, pool.get_sqlite_connection_pool()))
+            .into(),
+            Inner::Postgres {
+                commands,
+                readers,
+                leases,
+                ..
+            } => [
+                ("commands", commands),
+                ("readers", readers),
+                ("leases", leases),
+            ]
+            .map(|(name, pool)| Pool::of(name, pool.get_postgres_connection_pool()))
+            .into(),
+        }
     }
 
     /// How to open further connections to a PostgreSQL server, with the same settings; `None` on SQLite.

@@ -11,7 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    AgentId, Backend, Db, MessageId, RunId, Scope, SystemScope, TenantId, Tx, WorkerId,
+    AgentId, Backend, Db, MessageId, RunId, RunStatus, Scope, SystemScope, TenantId, Tx, WorkerId,
     conversation, message,
     page::{Page, paged_by},
     run, tool_call,
@@ -95,6 +95,32 @@ impl run::Entity {
         Candidate::find_by_statement(statement(db, sql, values))
             .all(db)
             .await
+    }
+
+    /// How many runs are QUEUED, RUNNING and WAITING, in all tenants: each from the index that holds such runs alone. Runs within
+    /// runs are not among those that wait.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn open(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+    ) -> Result<[(RunStatus, u64); 3], DbErr> {
+        // the condition of the index as it is written there, which is how SQLite knows it
+        let sql = "select (select count(*) from runs where status = 'QUEUED') as queued,
+               (select count(*) from runs where status = 'RUNNING') as running,
+               (select count(*) from runs where parent_run_id is null and status in ('RUNNING', 'WAITING') and status = 'WAITING') as waiting";
+        let row = db.query_one_raw(statement(db, sql, Vec::new())).await?;
+        let row = row.ok_or_else(|| DbErr::Custom("a count of runs is no row".into()))?;
+        let count = |column| -> Result<u64, DbErr> {
+            let count: i64 = row.try_get_by(column)?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        };
+        Ok([
+            (RunStatus::Queued, count("queued")?),
+            (RunStatus::Running, count("running")?),
+            (RunStatus::Waiting, count("waiting")?),
+        ])
     }
 
     /// RUNNING runs whose lease has lapsed.

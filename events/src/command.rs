@@ -1,6 +1,6 @@
 //! A command: one transaction that changes rows and appends to streams, and the publishing after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use adapters::clock::SharedClock;
 use chrono::{DateTime, Utc};
@@ -28,7 +28,11 @@ pub struct Command {
     finished: Vec<Finished>,
     work: bool,
     stopped: Vec<RunId>,
+    counts: Mutex<Vec<Count>>,
 }
+
+/// Counts something, once it is true.
+pub(crate) type Count = Box<dyn FnOnce() + Send>;
 
 struct Locked {
     stream: Uuid,
@@ -49,6 +53,7 @@ pub(crate) struct Told {
     pub(crate) noted: bool,
     pub(crate) work: bool,
     pub(crate) stopped: Vec<RunId>,
+    pub(crate) counts: Vec<Count>,
 }
 
 impl Command {
@@ -63,6 +68,7 @@ impl Command {
             finished: Vec::new(),
             work: false,
             stopped: Vec::new(),
+            counts: Mutex::default(),
         }
     }
 
@@ -297,6 +303,12 @@ impl Command {
         self.stopped.push(run);
     }
 
+    /// Counts something for operators once it is true: what is undone never was.
+    pub fn count(&self, count: impl FnOnce() + Send + 'static) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.push(Box::new(count));
+    }
+
     pub(crate) async fn undo(self) {
         if let Err(error) = self.tx.rollback().await {
             tracing::debug!(
@@ -328,6 +340,10 @@ impl Command {
             noted,
             work: self.work,
             stopped: self.stopped,
+            counts: self
+                .counts
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
         })
     }
 }

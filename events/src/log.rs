@@ -235,6 +235,9 @@ impl Log {
     }
 
     fn tell(&self, told: Told) {
+        for count in told.counts {
+            count();
+        }
         let mut streams = Vec::new();
         for batch in told.batches {
             streams.push(batch.stream);
@@ -351,6 +354,12 @@ impl Log {
     /// What the database says; what was taken away by then is gone.
     pub async fn forget_changes(&self, before: DateTime<Utc>) -> Result<u64, CommandError> {
         expire::expire(self, before).await
+    }
+
+    /// How many records, and how many bytes, wait for the writer at this moment.
+    #[must_use]
+    pub fn waits(&self) -> (usize, usize) {
+        self.0.waiting.depth()
     }
 
     pub(crate) fn noted(&self) -> &Notify {

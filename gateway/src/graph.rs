@@ -34,6 +34,7 @@ use followers::{Followers, Made, Renewed};
 
 mod allowed;
 mod bill;
+mod counted;
 mod crowd;
 mod follower;
 mod followers;
@@ -188,7 +189,7 @@ impl Graph for AppGraph {
             Ok(caller) => caller,
             Err(refused) => return Response::from_errors(vec![refused.into_error()]),
         };
-        let bill = match self.till.charge(caller.payer(), &operation) {
+        let mut bill = match self.till.charge(caller, &operation) {
             Ok(bill) => bill,
             Err(refused) => return *refused,
         };
@@ -209,7 +210,7 @@ impl Graph for AppGraph {
             None => caller.clone(),
         };
         let guard = Guard::new(rights, root_field(&operation));
-        let mut bill = match self.till.charge(caller.payer(), &operation) {
+        let mut bill = match self.till.charge(caller, &operation) {
             Ok(bill) => bill,
             Err(refused) => return stream::once(async { (*refused).into() }).boxed(),
         };

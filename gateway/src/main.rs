@@ -7,8 +7,10 @@ mod edge;
 mod graph;
 mod health;
 mod logging;
+mod metrics;
 mod page;
 mod serve;
+mod traces;
 mod wiring;
 
 use std::{
@@ -21,6 +23,7 @@ use std::{
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use config::Config;
+use traces::Traces;
 use wiring::Ground;
 
 /// The backend of AI-agent products: one typed GraphQL API in one program.
@@ -91,7 +94,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config => print(&config.print())?,
         Command::Health => health::health(&config)?,
         Command::Migrate => {
-            logging::start(&config.log)?;
+            logging::start(&config.log, None)?;
             block_on(async {
                 let db = Ground::take(&config)?.database().await?;
                 db.close().await;
@@ -100,8 +103,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             print("The database is up to date.\n")?;
         }
         Command::Serve => {
-            logging::start(&config.log)?;
-            block_on(serve::serve(config))?;
+            let traces = Traces::start(&config)?;
+            logging::start(&config.log, traces.tracer())?;
+            let served = block_on(serve::serve(config));
+            traces.end();
+            served?;
         }
     }
     Ok(())

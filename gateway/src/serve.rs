@@ -1,9 +1,10 @@
 //! `weft serve`: from a configuration to a server that answers, and to its end.
 
-use std::{io::Write as _, net::SocketAddr};
+use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use adapters::{sealing::Secret, tasks::Tasks};
 use axum::{Router, http::header, response::IntoResponse, routing::get};
+use futures_util::{FutureExt, future::BoxFuture};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -13,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    edge::{self, Edge, Listener, Settings},
+    edge::{self, Edge, Listener, Readers, Scrape, Settings, serve_pages},
+    graph::AppGraph,
+    metrics::Metrics,
     page,
     wiring::{App, Ground},
 };
@@ -30,6 +33,9 @@ impl Signals {
     }
 }
 
+/// How long what counts may take to end.
+const END: Duration = Duration::from_secs(1);
+
 /// Serves until SIGTERM or SIGINT; a second one ends it at once.
 ///
 /// # Errors
@@ -45,11 +51,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let address = listener.address();
     let edge = Edge::new(Settings::new(&config, address)?);
     let end = CancellationToken::new();
+    let metrics = Metrics::start()?;
+    let counting = Tasks::new();
+    metrics.keep(&counting);
+    let scraped = counting.spawn("/metrics", scraped(&config, &metrics, end.clone()).await?);
     // From here on `/health` answers, and everything else: not yet.
     let serving = edge::serve(
         listener,
         edge.clone(),
-        pages(&config),
+        pages(&config, &metrics, address),
         end.clone().cancelled_owned(),
     );
     let served = Tasks::new().spawn("the server", serving);
@@ -61,6 +71,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             return Ok(());
         }
     };
+    metrics.watch(&app);
     if config.roles.api {
         edge.open(app.graph(&config, address));
     }
@@ -74,8 +85,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ending = async {
         // Clients are told to come back elsewhere, or later; what they asked for goes on meanwhile, for as long as that may take.
         end.cancel();
-        let ((), served) = tokio::join!(app.engine.close(), served);
-        if let Err(error) = served {
+        let ((), served, scraped) = tokio::join!(app.engine.close(), served, scraped);
+        counting.close(END).await;
+        if let Err(error) = served.and(scraped) {
             tracing::error!(%error, "the server ended badly");
         }
         app.close().await;
@@ -89,10 +101,20 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// What is served besides the graph.
-fn pages(config: &Config) -> Router {
+fn pages(config: &Config, metrics: &Arc<Metrics>, address: SocketAddr) -> Router {
     let mut pages = Router::new();
     if config.graphiql && config.roles.api {
         pages = pages.merge(page::routes());
+    }
+    if config.metrics_listen.is_none() {
+        let at_the_machine = address.ip().is_loopback()
+            && config.public_url.is_none()
+            && config.trusted_proxies.is_empty();
+        let readers = match at_the_machine {
+            true => Readers::AtTheMachine,
+            false => Readers::Nobody,
+        };
+        pages = pages.merge(scrape(config, metrics, readers));
     }
     if config.introspection {
         let sdl = schema::sdl();
@@ -104,6 +126,42 @@ fn pages(config: &Config) -> Router {
         );
     }
     pages
+}
+
+fn scrape(config: &Config, metrics: &Arc<Metrics>, readers: Readers) -> Router {
+    let (metrics, token) = (metrics.clone(), config.metrics_token.clone());
+    let text = move || {
+        let metrics = metrics.clone();
+        async move { metrics.text().await }.boxed()
+    };
+    let text = Box::new(text);
+    Scrape {
+        token,
+        readers,
+        text,
+    }
+    .route()
+}
+
+/// `/metrics` at an address of its own, if it has one: served until `end`.
+async fn scraped(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    end: CancellationToken,
+) -> anyhow::Result<BoxFuture<'static, ()>> {
+    let Some(listen) = &config.metrics_listen else {
+        return Ok(async {}.boxed());
+    };
+    let listener = Listener::bind("metrics_listen", listen).await?;
+    let address = listener.address();
+    tracing::info!(%address, "serving metrics");
+    // by the names of that address: nobody comes here by the one that people know
+    let mut local = config.clone();
+    local.public_url = None;
+    local.trusted_documents.folder = None;
+    let edge = Edge::<AppGraph>::new(Settings::new(&local, address)?);
+    let pages = edge.pages(scrape(config, metrics, Readers::Everybody));
+    Ok(serve_pages(listener, edge, pages, end.cancelled_owned()).boxed())
 }
 
 /// Says where it is and what to do next.

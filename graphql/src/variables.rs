@@ -68,7 +68,7 @@ pub fn coerce_variables(
     }
 }
 
-fn chosen<'a>(
+pub(crate) fn chosen<'a>(
     doc: &'a ExecutableDocument,
     operation: Option<&str>,
 ) -> Option<&'a OperationDefinition> {

@@ -34,6 +34,22 @@ pub enum Provider {
     Builtin,
 }
 
+impl Provider {
+    /// Its kind, as clients and operators read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OPENAI",
+            Self::OpenAiCompatible => "OPENAI_COMPATIBLE",
+            Self::Anthropic => "ANTHROPIC",
+            Self::Gemini => "GEMINI",
+            Self::AzureOpenAi => "AZURE_OPENAI",
+            Self::Ollama => "OLLAMA",
+            Self::Builtin => "BUILTIN",
+        }
+    }
+}
+
 /// A model to call.
 #[derive(Debug, Clone)]
 pub struct Endpoint {

@@ -19,6 +19,7 @@ mod limits;
 mod main_job;
 mod neighbour;
 mod operations;
+mod operator;
 mod scene;
 mod search;
 mod sessions;

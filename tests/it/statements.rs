@@ -77,7 +77,7 @@ pub async fn counted(
             let spans = entry["spans"].as_array().cloned().unwrap_or_default();
             let id = spans
                 .iter()
-                .find_map(|span| span["id"].as_str().map(str::to_owned))
+                .find_map(|span| span["request"].as_str().map(str::to_owned))
                 .filter(|id| id.starts_with(prefix));
             if let Some(id) = id {
                 counts

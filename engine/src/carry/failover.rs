@@ -293,6 +293,7 @@ impl Hand {
             })
             .await?;
         let Some((run, next)) = done else {
+            self.outcome = "failed";
             return Err(Stop::LetGo);
         };
         self.uses(run, next);

@@ -112,6 +112,9 @@ impl Hand {
             })
             .await?;
         let Some(run) = row else {
+            self.outcome = if has_calls { "failed" } else { "completed" };
+            add(&mut self.started.run.usage, &usage);
+            self.started.run.steps += 1;
             self.engine.wake_titles();
             return Ok(false);
         };

@@ -15,6 +15,7 @@ use crate::{
     models::health,
     reasons::internal,
     turns::Turn,
+    watched::Call,
 };
 
 /// How a call ended.
@@ -94,6 +95,7 @@ impl Hand {
         let mut began = self.engine.clock().now();
         let mut clock = Instant::now();
         let chat = self.engine.providers().chat(endpoint.clone());
+        let mut call = Call::of_step(endpoint.provider, self.run().steps);
         let mut stream = chat.stream(request).await;
         let mut refused = false;
         let base = u32::try_from(self.started.answer.parts.0.len()).unwrap_or(u32::MAX);
@@ -129,7 +131,8 @@ impl Hand {
                         && !refused =>
                 {
                     refused = true;
-                    let call = self.booked(
+                    call.failed(&error);
+                    let booked = self.booked(
                         Usage::default(),
                         false,
                         health::outcome(&error).to_owned(),
@@ -137,7 +140,7 @@ impl Hand {
                         None,
                         None,
                     );
-                    self.spend(call, None).await?;
+                    self.spend(booked, None).await?;
                     let request = match self.tell(&endpoint, true).await? {
                         Ok(request) => request,
                         Err(untold) => return Ok(End::Untold(untold)),
@@ -145,10 +148,14 @@ impl Hand {
                     self.within_quota()?;
                     (began, clock) = (self.engine.clock().now(), Instant::now());
                     heard.began = began;
+                    call = Call::of_step(endpoint.provider, self.run().steps);
                     stream = chat.stream(request).await;
                     continue;
                 }
-                Some(Err(error)) => return Ok(End::Broken(heard, error)),
+                Some(Err(error)) => {
+                    call.failed(&error);
+                    return Ok(End::Broken(heard, error));
+                }
                 None => {
                     return Err(Stop::Fail(internal(
                         "the model's stream ended without an end",
@@ -156,9 +163,11 @@ impl Hand {
                 }
             };
             if heard.first.is_none() && !matches!(event, ChatEvent::Finished(_)) {
+                call.heard();
                 heard.first = Some((self.engine.clock().now(), clock.elapsed()));
             }
             if let ChatEvent::Finished(answer) = event {
+                call.finished(&answer);
                 heard.answer = answer;
                 heard.took = clock.elapsed();
                 // The end waits for the last word.

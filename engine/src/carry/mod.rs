@@ -10,7 +10,7 @@ mod tools;
 
 use std::time::Duration;
 
-use adapters::clock::BootInstant;
+use adapters::{clock::BootInstant, meter, spans};
 use entities::{CommandError, Parts, RunError, RunErrorKind, run};
 use events::{Command, Fate, RunLog};
 use tokio::time::sleep;
@@ -58,6 +58,8 @@ struct Hand {
     tries_anew: bool,
     /// What became of the models within this step.
     tried: failover::Tried,
+    /// What this worker knows of the run's end.
+    outcome: &'static str,
 }
 
 impl Engine {
@@ -82,10 +84,17 @@ impl Engine {
             is_stale: false,
             tries_anew: false,
             tried: failover::Tried::default(),
+            outcome: "let_go",
         };
-        self.log().tasks().spawn("carrying a run", async move {
-            hand.carry().await;
-            drop(held);
+        meter::run_taken_up();
+        // Not within the span of whoever asked for it: that one ends long before.
+        let span = spans::run(id, attempt, self.origins().take(id).as_ref());
+        let tasks = self.log().tasks();
+        span.in_scope(|| {
+            tasks.spawn("carrying a run", async move {
+                hand.carry().await;
+                drop(held);
+            })
         });
     }
 }
@@ -95,15 +104,26 @@ impl Hand {
         let stop = loop {
             match self.step().await {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => break Stop::LetGo,
                 Err(stop) => break stop,
             }
         };
-        if let Stop::Fail(error) = stop
-            && let Err(error) = self.fail(error).await
-        {
-            tracing::warn!(run = %self.started.run.id, error = &error as &dyn std::error::Error, "failed to end a run; its lease will lapse");
+        if let Stop::Fail(error) = stop {
+            self.outcome = "failed";
+            if let Err(error) = self.fail(error).await {
+                tracing::warn!(run = %self.started.run.id, error = &error as &dyn std::error::Error, "failed to end a run; its lease will lapse");
+            }
         }
+        self.tell_of_end();
+    }
+
+    /// For traces: how it went, as far as this worker knows.
+    fn tell_of_end(&self) {
+        let (span, run) = (tracing::Span::current(), self.run());
+        spans::set(&span, "weft.steps", i64::from(run.steps));
+        spans::set(&span, "gen_ai.usage.input_tokens", run.usage.input);
+        spans::set(&span, "gen_ai.usage.output_tokens", run.usage.output);
+        spans::outcome(&span, self.outcome, self.outcome == "failed");
     }
 
     fn run(&self) -> &run::Model {

@@ -1,5 +1,6 @@
 //! Carrying out the tool calls that a step asked for.
 
+use adapters::spans;
 use entities::{ToolCallStatus, query::*, tool_call};
 
 use super::{Hand, Stop, finish::checkpoint};
@@ -34,6 +35,7 @@ impl Hand {
             return Ok(false);
         }
         let parts = self.started.answer.parts.clone();
+        let seen: Vec<_> = open.iter().map(|call| spans::tool_call(call.id)).collect();
         let run = self
             .command(move |c, mut run| {
                 Box::pin(async move {
@@ -66,6 +68,9 @@ impl Hand {
                 })
             })
             .await?;
+        for span in seen {
+            spans::outcome(&span, "refused", true);
+        }
         self.started.run = run;
         Ok(true)
     }

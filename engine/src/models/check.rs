@@ -25,7 +25,7 @@ use crate::{
     Engine, ask,
     prices::priced,
     turns::{Asker, Free},
-    usage,
+    usage, watched,
 };
 
 const SYSTEM: SystemScope = SystemScope::of("what was found of a model that was looked up before");
@@ -168,9 +168,15 @@ impl Engine {
     /// Has a model say one token.
     async fn call(&self, endpoint: &Endpoint, within: Duration) -> Call {
         let (began, begun) = (self.clock().now(), Instant::now());
+        let mut watched = watched::Call::begin(endpoint.provider, "OTHER");
         let said = timeout(within, self.providers().one_token(endpoint)).await;
+        let said = said.unwrap_or_else(|_| Err(ask::late()));
+        match &said {
+            Ok(_) => watched.succeeded(),
+            Err(error) => watched.failed(error),
+        }
         Call {
-            said: said.unwrap_or_else(|_| Err(ask::late())),
+            said,
             began,
             took: begun.elapsed(),
         }

@@ -7,6 +7,7 @@ mod ask;
 mod busy;
 mod message;
 
+use adapters::spans::Origin;
 use entities::{CommandError, ConversationId, MessageId, RunId};
 use events::{Command, Work};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,10 @@ impl Engine {
         let task = self.log().tasks().spawn("sending a message", async move {
             let sent_at = engine.clock().instant();
             let sending = engine.command(work).await?;
+            let origin = Origin::here().filter(|_| engine.options().works);
+            if let Some(origin) = origin {
+                engine.origins().remember(sending.sent.run, origin);
+            }
             if let Some(started) = sending.started {
                 engine.take_up(started, sent_at);
             }

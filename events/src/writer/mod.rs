@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use adapters::meter;
 use chrono::{DateTime, Utc};
 use entities::{
     Backend, DbErr, RunId, TenantId,
@@ -147,6 +148,15 @@ impl Default for Waiting {
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records and bytes that wait.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let waiting = self.lock();
+        let entries = waiting.lines.values();
+        entries.fold((0, 0), |(records, bytes), entry| {
+            (records + entry.items.len(), bytes + entry.bytes)
+        })
     }
 
     fn ring(&self, urgent: bool) {
@@ -447,16 +457,34 @@ fn take(log: &Log) -> (Vec<Job>, bool) {
 async fn round(log: &Log, table: &mut dyn Table, jobs: Vec<Job>) {
     let (patient, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.skipped >= SKIPS);
     if !jobs.is_empty() {
+        let began = Instant::now();
         let outcomes = table.commit(&jobs, false).await;
+        let commit = began.elapsed();
+        let committed_at = log.clock().now();
+        let mut told = (0_u64, committed_at);
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Written { prev_head } => written(log, &job, prev_head),
+                Outcome::Written { prev_head } => {
+                    let oldest = job.items.first().map_or(committed_at, |item| item.at);
+                    told = (told.0 + job.items.len() as u64, told.1.min(oldest));
+                    written(log, &job, prev_head);
+                }
                 Outcome::Held => back(log, job, true),
                 // The fault may have been another's.
                 Outcome::Bad => apart(log, job, Apart::Alone),
                 Outcome::Refused => apart(log, job, Apart::Look { raise: false }),
                 Outcome::Unknown => apart(log, job, Apart::Look { raise: true }),
             }
+        }
+        if let (records @ 1.., oldest) = told {
+            // a clock that was set back makes it no shorter than nothing
+            let since = |at: DateTime<Utc>| (at - oldest).to_std().unwrap_or_default();
+            meter::batch(
+                records,
+                commit,
+                since(committed_at),
+                since(log.clock().now()),
+            );
         }
     }
     for job in patient {

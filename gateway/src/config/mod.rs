@@ -82,6 +82,8 @@ pub struct Config {
     pub metrics_token: Option<Secret>,
     /// `host:port` for `/metrics` alone.
     pub metrics_listen: Option<String>,
+    /// Where traces are sent by OTLP, if no variable of OpenTelemetry's says so.
+    pub otlp_endpoint: Option<Secret>,
     /// Where a sign-in by a provider may return to.
     pub redirect_uris: Vec<Url>,
     /// Sign-in providers by name.
@@ -280,6 +282,9 @@ impl Config {
             introspection: s.flag("introspection")?,
             metrics_token: s.secret("metrics_token", "a token", |text| Some(Secret::new(text)))?,
             metrics_listen: s.maybe("metrics_listen", LISTEN, source::listen_address)?,
+            otlp_endpoint: s.secret("otlp_endpoint", "an http(s) address", |text| {
+                source::address_with(text, &["http", "https"])
+            })?,
             redirect_uris: s.list(
                 "auth.redirect_uris",
                 "an http(s) address",

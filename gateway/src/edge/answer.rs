@@ -1,5 +1,6 @@
 //! Answers as bytes: every error with its code and the request's id.
 
+use adapters::meter;
 use async_graphql::{ErrorExtensionValues, Response, ServerError, Value};
 
 use super::{Code, Refused, refused::code_of};
@@ -91,6 +92,7 @@ fn complete(error: &mut ServerError, request_id: &str) {
             .get_or_insert_default()
             .set("code", code.as_str());
     }
+    meter::error(code_of(error).unwrap_or_default());
     let extensions: &mut ErrorExtensionValues = error.extensions.get_or_insert_default();
     extensions.set("requestId", request_id);
 }

@@ -52,7 +52,7 @@ impl Client {
         Self {
             address: client_address(headers, peer, trusted),
             loopback_peer: peer.is_loopback(),
-            forwarded: FORWARDING.iter().any(|name| headers.contains_key(*name)),
+            forwarded: is_forwarded(headers),
             origin_ours_or_absent,
             user_agent: agent.map(|agent| {
                 agent
@@ -63,6 +63,11 @@ impl Client {
             }),
         }
     }
+}
+
+/// Whether a request holds any header by which proxies say for whom they ask, believed or not.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The rightmost hop that is no trusted proxy: what stands further left was written by it, or by nobody we know.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use adapters::tasks::Tasks;
+use adapters::{meter, spans, tasks::Tasks};
 use async_graphql::{Response as GraphResponse, parser::types::OperationType};
 use axum::{
     Extension, Router,
@@ -167,6 +167,14 @@ impl<G: Graph> Edge<G> {
             .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
     }
 
+    /// `pages` alone, under the same rules: for a listener that serves nothing else.
+    pub fn pages(self: &Arc<Self>, pages: Router) -> Router {
+        pages
+            .method_not_allowed_fallback(wrong_method)
+            .fallback(not_found)
+            .layer(middleware::from_fn_with_state(self.clone(), around::<G>))
+    }
+
     pub(super) fn graph(&self) -> Result<&Arc<G>, Refused> {
         self.graph.get().ok_or_else(|| {
             Refused::new(Code::Unavailable, "the server is starting")
@@ -262,7 +270,10 @@ async fn around<G: Graph>(
     let mut response = match edge.settings.names.host(&parts) {
         Err((status, refused)) if !probe => Rejection::new(status, refused).answer(media, &id),
         _ => {
-            let span = tracing::info_span!("request", %id);
+            let span = match parts.uri.path() {
+                "/health" | "/ready" | "/metrics" => spans::probe(&id),
+                _ => spans::request(&id, caller_of(&edge, &parts)),
+            };
             let answer =
                 AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind();
             answer.instrument(span).await.unwrap_or_else(|_| {
@@ -272,6 +283,7 @@ async fn around<G: Graph>(
             })
         }
     };
+    meter::response(response.status().as_u16());
     let headers = response.headers_mut();
     headers
         .entry(header::CACHE_CONTROL)
@@ -291,6 +303,18 @@ async fn around<G: Graph>(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The trace that a request belongs to. A trusted proxy's is gone on with; whoever else names one is only pointed to: he could
+/// else have every request of his sampled, or write into the traces of others.
+fn caller_of<G: Graph>(edge: &Edge<G>, parts: &Parts) -> Option<spans::Caller> {
+    let context = spans::traceparent(parts.headers.get("traceparent")?.to_str().ok()?)?;
+    let peer = parts.extensions.get::<Peer>()?.0.ip().to_canonical();
+    let proxies = &edge.settings.trusted_proxies;
+    Some(spans::Caller {
+        context,
+        trusted: proxies.iter().any(|network| network.contains(&peer)),
+    })
 }
 
 async fn ready<G: Graph>(State(edge): State<Arc<Edge<G>>>) -> Response {
@@ -631,7 +655,7 @@ async fn upgrade_to_socket<G: Graph>(
         .max_frame_size(limit)
         .read_buffer_size(READ_BYTES)
         .on_upgrade(async move |socket| {
-            let span = tracing::info_span!("socket", %id);
+            let span = spans::socket(&id);
             let tasks = edge.tasks().clone();
             let session = socket::run(edge, graph, socket, client, given, id).instrument(span);
             // in the group that shutdown waits for; a panic has been logged there

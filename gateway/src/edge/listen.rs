@@ -105,6 +105,16 @@ pub async fn serve<G: Graph>(
     end: impl Future<Output = ()>,
 ) {
     let router = edge.router(more);
+    serve_pages(listener, edge, router, end).await;
+}
+
+/// The same of `router` alone, which `edge` has made.
+pub async fn serve_pages<G: Graph>(
+    listener: Listener,
+    edge: Arc<Edge<G>>,
+    router: Router,
+    end: impl Future<Output = ()>,
+) {
     tokio::pin!(end);
     loop {
         let accepted = tokio::select! {

@@ -15,6 +15,7 @@ mod origin;
 mod refused;
 mod request;
 mod roots;
+mod scrape;
 mod socket;
 mod stall;
 mod stream;
@@ -27,5 +28,6 @@ pub use graph::{Client, Credentials, Event, Graph, Operation, Told, Transport};
 #[cfg(test)]
 pub use http::Times;
 pub use http::{Edge, Settings};
-pub use listen::{Listener, serve};
+pub use listen::{Listener, serve, serve_pages};
 pub use refused::{Code, Refused};
+pub use scrape::{Readers, Scrape};

@@ -9,7 +9,7 @@ use async_graphql::{
 use bytes::Bytes;
 use schema::cost::{Cost, Costs, TooWide};
 
-use super::allowed::root;
+use super::{Caller, allowed::root, counted::Counted};
 use crate::{
     budget::{Budgets, Empty, Payer, Standing},
     config::Limits,
@@ -41,6 +41,7 @@ pub(super) struct Bill {
     tally: Arc<Tally>,
     room: Room,
     told: bool,
+    counted: Counted,
 }
 
 /// How long an answer of a document may be.
@@ -62,15 +63,17 @@ impl Till {
         }
     }
 
-    /// Takes what `operation` costs from its payer's bucket.
+    /// Takes what `operation` costs from the bucket of whoever asks.
     ///
     /// # Errors
     /// The answer, in place of one that would have run: QUERY_TOO_COMPLEX, or RATE_LIMITED.
     pub(super) fn charge(
         &self,
-        payer: Payer,
+        caller: &Caller,
         operation: &Operation,
     ) -> Result<Bill, Box<Response>> {
+        let mut counted = Counted::begin(caller, operation);
+        let payer = caller.payer();
         let request = &operation.request;
         let cost = self.costs.cost(
             &operation.document,
@@ -103,19 +106,23 @@ impl Till {
             return Err(told(refusal, self.budgets.of(payer)));
         }
         match self.budgets.take(payer, requested) {
-            Ok(standing) => Ok(Bill {
-                cost,
-                payer,
-                standing,
-                budgets: self.budgets.clone(),
-                tally: cost.tally(self.max_response_bytes),
-                room: Room {
-                    max_bytes: self.max_response_bytes,
-                    document: operation.document.clone(),
-                    operation: request.operation_name.clone(),
-                },
-                told: false,
-            }),
+            Ok(standing) => {
+                counted.runs(requested);
+                Ok(Bill {
+                    cost,
+                    payer,
+                    standing,
+                    budgets: self.budgets.clone(),
+                    tally: cost.tally(self.max_response_bytes),
+                    room: Room {
+                        max_bytes: self.max_response_bytes,
+                        document: operation.document.clone(),
+                        operation: request.operation_name.clone(),
+                    },
+                    told: false,
+                    counted,
+                })
+            }
             Err(Empty {
                 standing,
                 retry_after,
@@ -142,8 +149,9 @@ impl Bill {
     }
 
     /// Says in an answer what it cost; one that has grown too long is refused.
-    pub(super) fn tell(&self, response: &mut Response) {
+    pub(super) fn tell(&mut self, response: &mut Response) {
         self.room.hold(response, &self.tally);
+        self.counted.answered(response);
         let actual = self.cost.actual(&self.tally).min(EXACT);
         tell(response, self.cost.requested, actual, self.standing);
     }
@@ -162,7 +170,7 @@ impl Bill {
     /// follower, and so is his own.
     pub(super) fn shared(&mut self, json: Bytes, weight: u64) -> Event {
         if self.told {
-            self.budgets.take_event(self.payer, self.cost.event);
+            self.charge_event();
             return Event::Shared(json);
         }
         self.tally.add(weight);
@@ -176,10 +184,15 @@ impl Bill {
     pub(super) fn event(&mut self, response: &mut Response) {
         if std::mem::replace(&mut self.told, true) {
             self.room.hold(response, &self.tally);
-            self.budgets.take_event(self.payer, self.cost.event);
+            self.charge_event();
         } else {
             self.tell(response);
         }
+    }
+
+    fn charge_event(&mut self) {
+        self.budgets.take_event(self.payer, self.cost.event);
+        self.counted.charge(self.cost.event);
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Knows none of Weft's crates, so that what it shows is what a stranger would see. [`provider`] is a model
 //! provider that does as it is told, [`server`] the process under test, [`client`] somebody who uses it, [`proxy`] a
-//! bad network, [`database`] a database of a test's own, [`fuzz`] input that is almost right, [`wait`] the one place where
-//! time is waited for.
+//! bad network, [`collector`] a taker of traces, [`database`] a database of a test's own, [`fuzz`] input that is almost
+//! right, [`wait`] the one place where time is waited for.
 //!
 //! What a test can't go on without (a server that doesn't start, a broken connection) is a panic that says what
 //! happened; what a test is about (an error, a refusal, a socket that closes) is a value.
 
 pub mod client;
+pub mod collector;
 pub mod database;
 pub mod fuzz;
 pub mod provider;

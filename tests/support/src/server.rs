@@ -430,6 +430,7 @@ fn command(folder: &Path) -> Command {
             "GEMINI_",
             "AZURE_",
             "OLLAMA_",
+            "OTEL_",
         ]
         .iter()
         .any(|prefix| name.to_string_lossy().starts_with(prefix))

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use adapters::{meter, spans};
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{
     FutureExt, SinkExt, StreamExt,
@@ -47,6 +48,7 @@ pub(in crate::edge) async fn run<G: Graph>(
     given: Given,
     request_id: String,
 ) {
+    let _open = meter::Open::socket();
     let spoken = socket.protocol().is_some();
     let (mut sink, mut stream) = socket.split();
     let (outbox, mut outgoing) = outbox();
@@ -286,7 +288,7 @@ impl<G: Graph> Session<G> {
             }
         };
         let (edge, graph, open) = (self.edge.clone(), self.graph.clone(), self.open.clone());
-        let span = tracing::info_span!("request", id = %request_id);
+        let span = spans::request(&request_id, None);
         // held until the task is entered, so that its end can't come first
         let mut entries = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let task = self.operations.spawn(

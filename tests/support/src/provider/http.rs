@@ -18,26 +18,26 @@ const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// A request, read whole.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Without the query.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What stands after the path's `?`.
-    pub(super) query: String,
+    pub(crate) query: String,
     /// By lower-case name; the last of several counts.
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// A client's connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     buffer: BytesMut,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
         Ok(Self {
@@ -48,7 +48,7 @@ impl Connection {
     }
 
     /// The next request; nothing when the client has left.
-    pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
+    pub(crate) async fn request(&mut self) -> io::Result<Option<Request>> {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end;
@@ -151,7 +151,7 @@ impl Connection {
     }
 
     /// Resolves when the client has left. May be dropped and called again.
-    pub(super) async fn left(&mut self) {
+    pub(crate) async fn left(&mut self) {
         while self.buffer.len() <= MAX_HEAD {
             match self.reader.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,
@@ -161,12 +161,12 @@ impl Connection {
     }
 
     /// Puts bytes on the socket.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.writer.write_all(bytes).await
     }
 
     /// Sends a JSON answer whole.
-    pub(super) async fn answer(
+    pub(crate) async fn answer(
         &mut self,
         status: u16,
         headers: &BTreeMap<String, String>,
@@ -186,7 +186,7 @@ impl Connection {
 }
 
 /// A status line and headers: the given ones, and of the usual ones those that are not among them.
-pub(super) fn head(
+pub(crate) fn head(
     status: u16,
     headers: &BTreeMap<String, String>,
     usual: &[(&str, &str)],
@@ -217,7 +217,7 @@ pub(super) fn head(
 }
 
 /// A piece of a body in the chunked coding; none of it would end the body, so it is left out.
-pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_empty() {
         return Vec::new();
     }

@@ -12,7 +12,7 @@
 mod anthropic;
 mod control;
 mod gemini;
-mod http;
+pub(crate) mod http;
 mod ollama;
 mod openai;
 mod play;
