@@ -87,6 +87,12 @@ pub fn run(run: impl Display, attempt: i32, origin: Option<&Origin>) -> Span {
     span
 }
 
+/// A step of a run, by its number: its calls of models, and the tools that the model asks for.
+#[must_use]
+pub fn step(step: i32) -> Span {
+    error_span!(target: TARGET, "step", step)
+}
+
 /// A call of a model, by the provider's kind.
 #[must_use]
 pub fn model_call(provider: &'static str, purpose: &'static str) -> Span {

@@ -15,6 +15,7 @@ use entities::{CommandError, Parts, RunError, RunErrorKind, run};
 use events::{Command, Fate, RunLog};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::{
     Engine, cancel,
@@ -60,6 +61,8 @@ struct Hand {
     tried: failover::Tried,
     /// What this worker knows of the run's end.
     outcome: &'static str,
+    /// For traces: the step that it is in.
+    in_step: Option<(i32, Span)>,
 }
 
 impl Engine {
@@ -85,6 +88,7 @@ impl Engine {
             tries_anew: false,
             tried: failover::Tried::default(),
             outcome: "let_go",
+            in_step: None,
         };
         meter::run_taken_up();
         // Not within the span of whoever asked for it: that one ends long before.
@@ -119,7 +123,7 @@ impl Hand {
 
     /// For traces: how it went, as far as this worker knows.
     fn tell_of_end(&self) {
-        let (span, run) = (tracing::Span::current(), self.run());
+        let (span, run) = (Span::current(), self.run());
         spans::set(&span, "weft.steps", i64::from(run.steps));
         spans::set(&span, "gen_ai.usage.input_tokens", run.usage.input);
         spans::set(&span, "gen_ai.usage.output_tokens", run.usage.output);
@@ -145,14 +149,27 @@ impl Hand {
             return Ok(true);
         }
         let over = self.over();
+        let span = self.span_of(self.run().steps);
         let heard = tokio::select! {
             biased;
-            heard = self.listen() => heard?,
+            heard = self.listen().instrument(span.clone()) => heard?,
             // What it was at is given up where it waits: commands under way come to their end in tasks of their own, and the end of
             // the run comes after them, by the stream's lock.
             () = over => return Err(too_long()),
         };
-        self.finish_step(heard).await
+        self.finish_step(heard).instrument(span).await
+    }
+
+    /// The span of a step, which lasts until there is one of another.
+    fn span_of(&mut self, step: i32) -> Span {
+        match &self.in_step {
+            Some((of, span)) if *of == step => span.clone(),
+            _ => {
+                let span = spans::step(step);
+                self.in_step = Some((step, span.clone()));
+                span
+            }
+        }
     }
 
     /// How much of its time the run has left.

@@ -35,7 +35,9 @@ impl Hand {
             return Ok(false);
         }
         let parts = self.started.answer.parts.clone();
-        let seen: Vec<_> = open.iter().map(|call| spans::tool_call(call.id)).collect();
+        let step = self.span_of(last);
+        let seen: Vec<_> =
+            step.in_scope(|| open.iter().map(|call| spans::tool_call(call.id)).collect());
         let run = self
             .command(move |c, mut run| {
                 Box::pin(async move {

@@ -344,6 +344,34 @@ impl Workshop {
             wish.rate.unwrap_or(0.5)
         )
     }
+    async fn marked(&self, by: Mark) -> String {
+        match by {
+            Mark::Word(word) => word,
+            Mark::Number(number) => number.to_string(),
+            Mark::Border(border) => border.width.to_string(),
+        }
+    }
+    async fn counted(
+        &self,
+        ids: Vec<ID>,
+        marks: Option<Vec<Option<Vec<i32>>>>,
+        weaves: Option<Vec<Weave>>,
+    ) -> i32 {
+        let counts = [
+            ids.len(),
+            marks.map_or(0, |marks| marks.iter().flatten().flatten().count()),
+            weaves.map_or(0, |weaves| weaves.len()),
+        ];
+        i32::try_from(counts.iter().sum::<usize>()).unwrap_or(i32::MAX)
+    }
+}
+
+/// How things are marked: with one of these.
+#[derive(OneofObject)]
+pub enum Mark {
+    Word(String),
+    Number(i32),
+    Border(Border),
 }
 
 /// Counts what was done, so that answers show in which order.

@@ -218,8 +218,17 @@ fn leaf(value: &mut Value, name: &Name, kind: &Kind) -> Result<(), String> {
             "Int cannot represent non-integer value: {}",
             shown(value)
         )),
-        (Kind::Id, Value::Number(number)) if !number.is_f64() => {
-            *value = Value::String(number.to_string());
+        (Kind::Id, Value::Number(number)) => {
+            // not for fractions, and 1.0 is 1
+            let whole = match number.as_f64() {
+                Some(float) if number.is_f64() => float.fract() == 0.0,
+                _ => true,
+            };
+            if !whole {
+                return Err(format!("ID cannot represent value: {}", shown(value)));
+            }
+            let text = number.to_string();
+            *value = Value::String(text.strip_suffix(".0").unwrap_or(&text).to_owned());
             Ok(())
         }
         (Kind::Float, Value::Number(_))

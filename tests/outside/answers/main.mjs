@@ -1,8 +1,9 @@
 // What graphql-js answers to the documents in graphql/tests/answers, over the schema and the data of graphql/sample's workshop.
-// Compares with the answers that are committed beside the documents; with `--write`, writes them.
+// Compares with the answers that are committed beside the documents; with `--write`, writes them. The same for what it finds
+// wrong with the documents and variables of graphql/tests/invalid.json.
 import assert from "node:assert/strict";
 import { readFile, readdir, writeFile } from "node:fs/promises";
-import { GraphQLError, buildSchema, execute, parse, validate } from "graphql";
+import { GraphQLError, buildSchema, execute, getVariableValues, parse, validate } from "graphql";
 
 const folder = new URL("../../../graphql/tests/answers/", import.meta.url);
 const write = process.argv.includes("--write");
@@ -117,6 +118,8 @@ class Workshop {
       note === undefined ? "not given" : note === null ? "null" : `'${note}'`,
     ].join(" ");
   };
+  marked = ({ by }) => String(by.word ?? by.number ?? by.border.width);
+  counted = ({ ids, marks, weaves }) => ids.length + (marks ?? []).flat().length + (weaves ?? []).length;
 
   weave = ({ ms }) => after(ms, () => ({ turn: ++this.turn, loom: new Loom(ms) }));
   tear = ({ ms }) => after(ms, () => (this.turn++, fail("torn")));
@@ -157,5 +160,35 @@ for (const name of names.sort()) {
     console.error(`${name}: graphql-js answers\n  ${json}and committed is\n  ${committed}`);
   }
 }
+
+/** What graphql-js finds wrong with a document, or else with its variables; or else the values that the variables then have. */
+function found({ document: text, variables }) {
+  const document = parse(text);
+  let errors = validate(schema, document);
+  if (errors.length === 0 && variables !== undefined) {
+    const definitions = document.definitions[0].variableDefinitions ?? [];
+    const values = getVariableValues(schema, definitions, JSON.parse(variables));
+    if (values.coerced) return { coerced: values.coerced };
+    errors = values.errors;
+  }
+  const told = errors.map(({ message, locations }) => ({
+    // what was meant is not guessed
+    message: message.replace(/ Did you mean .*$/, ""),
+    locations: locations.map(({ line, column }) => [line, column]),
+  }));
+  return { errors: told };
+}
+
+const invalid = new URL("../invalid.json", folder);
+const was = await readFile(invalid, "utf8");
+const cases = JSON.parse(was).map(({ errors, coerced, ...given }) => ({ ...given, ...found(given) }));
+const is = `[\n${cases.map((it) => JSON.stringify(it)).join(",\n")}\n]\n`;
+if (write) await writeFile(invalid, is);
+else if (was !== is) {
+  wrong++;
+  const lines = is.split("\n");
+  const differ = was.split("\n").findIndex((line, at) => line !== lines[at]);
+  console.error(`invalid.json: graphql-js finds\n  ${lines[differ]}\nand committed is\n  ${was.split("\n")[differ]}`);
+}
 if (wrong > 0) process.exit(1);
-console.log(`${names.length} documents, answered by graphql-js as is committed`);
+console.log(`${names.length} documents answered, and ${cases.length} looked through, by graphql-js as is committed`);
