@@ -184,7 +184,7 @@ async fn a_field_that_stands_often_is_answered_and_paid_for_once() {
 #[tokio::test]
 async fn mutations_do_not_go_by_get() {
     let (_weft, client) = stranger().await;
-    let set_up = "mutation { setUp(input: {tenant: \"t\", email: \"a@example.test\", password: \"a loom of one's own\"}) { errors { code } } }";
+    let set_up = "mutation { setUp(input: {tenantName: \"t\", name: \"A\", email: \"a@example.test\", password: \"a loom of one's own\"}) { errors { code } } }";
     for document in ["mutation { __typename }", set_up] {
         let answer = client.get(&in_address(document)).await;
         assert_eq!(answer.status, 405, "{}", answer.text());

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use async_graphql_value::Value as Written;
 use upstream_async_graphql::{
-    Name, Pos, Positioned, ServerError,
+    Name, Pos, Positioned, ServerError, Value,
+    indexmap::IndexMap,
     parser::types::{
         BaseType, Directive, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
         Type, VariableDefinition,
@@ -44,23 +45,29 @@ pub(super) fn check(types: &Types, doc: &ExecutableDocument) -> Vec<ServerError>
         })
         .collect();
     let mut operations = Vec::new();
-    for (_, operation) in doc.operations.iter() {
-        let operation = &operation.node;
+    for (name, at) in doc.operations.iter() {
+        let operation = &at.node;
         walk.definitions(&operation.variable_definitions);
         walk.directives(&operation.directives);
         let root = types.root(operation.ty);
         walk.set(&operation.selection_set.node, Some(root));
-        operations.push((operation, std::mem::take(&mut walk.part)));
+        operations.push((name, at, std::mem::take(&mut walk.part)));
     }
     let mut uses = Uses {
+        types,
         parts: &parts,
         variables: &walk.variables,
+        names: walk
+            .variables
+            .iter()
+            .map(|(name, number)| (*number, name))
+            .collect(),
         defined: vec![None; walk.variables.len()],
         seen: vec![false; parts.len()],
         errors: walk.errors,
     };
-    for (operation, part) in &operations {
-        uses.of(operation, part);
+    for (name, operation, part) in &operations {
+        uses.of(*name, operation, part);
     }
     uses.errors
 }
@@ -70,7 +77,7 @@ struct Use<'a> {
     variable: usize,
     at: Pos,
     /// The type that is asked for, where one is.
-    ty: &'a Type,
+    ty: Option<&'a Type>,
     /// Whether there is a value where the variable has none.
     has_default: bool,
     /// The input object that takes exactly one field, of which this is one.
@@ -132,9 +139,8 @@ impl<'a> Walk<'a> {
                     self.arguments(
                         &field.arguments,
                         meta.map(|meta| &meta.arguments),
-                        |walk, argument| {
+                        |argument| {
                             let parent = parent.unwrap_or_default();
-                            let _ = walk;
                             format!("Unknown argument \"{argument}\" on field \"{parent}.{name}\".")
                         },
                     );
@@ -163,7 +169,7 @@ impl<'a> Walk<'a> {
         for directive in directives {
             let name = &directive.node.name.node;
             let known = self.types.directive(name);
-            self.arguments(&directive.node.arguments, known, |_, argument| {
+            self.arguments(&directive.node.arguments, known, |argument| {
                 format!("Unknown argument \"{argument}\" on directive \"@{name}\".")
             });
         }
@@ -174,14 +180,14 @@ impl<'a> Walk<'a> {
         &mut self,
         given: &[(Positioned<Name>, Positioned<Written>)],
         known: Option<&'a Inputs>,
-        unknown: impl Fn(&Self, &Name) -> String,
+        unknown: impl Fn(&Name) -> String,
     ) {
         let mut names: HashMap<&Name, Vec<Pos>> = HashMap::new();
         for (name, value) in given {
             names.entry(&name.node).or_default().push(name.pos);
             let input = known.and_then(|known| known.get(&name.node));
             if known.is_some() && input.is_none() {
-                let message = unknown(self, &name.node);
+                let message = unknown(&name.node);
                 self.tell(message, vec![name.pos]);
             }
             let place = Place {
@@ -246,15 +252,13 @@ impl<'a> Walk<'a> {
                     Some(number) => *number,
                     None => *self.variables.entry(name.clone()).or_insert(next),
                 };
-                if let Some(ty) = ty {
-                    self.part.uses.push(Use {
-                        variable,
-                        at: place.at,
-                        ty,
-                        has_default: place.has_default,
-                        one_of: place.one_of,
-                    });
-                }
+                self.part.uses.push(Use {
+                    variable,
+                    at: place.at,
+                    ty,
+                    has_default: place.has_default,
+                    one_of: place.one_of,
+                });
             }
             (Written::List(items), ty) => self.list(value, items, ty, place),
             (Written::Object(fields), Some(ty)) => {
@@ -295,7 +299,11 @@ impl<'a> Walk<'a> {
         let of = ty.and_then(|ty| match &ty.base {
             BaseType::List(of) => Some(&**of),
             BaseType::Named(name) => {
-                self.leaf(value, ty, place);
+                let nullable = Type {
+                    nullable: true,
+                    ..ty.clone()
+                };
+                self.leaf(value, &nullable, place);
                 place.told = true;
                 // what stands in a scalar of its own kind is its parser's affair
                 match self.types.named(name) {
@@ -309,15 +317,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn object<'v>(
+    fn object(
         &mut self,
-        fields: &'v upstream_async_graphql::indexmap::IndexMap<Name, Written>,
+        fields: &IndexMap<Name, Written>,
         name: &'a Name,
         object: &'a Object,
         place: Place<'a>,
-    ) where
-        'a: 'v,
-    {
+    ) {
         let mut wrong = Vec::new();
         for field in object.fields.iter() {
             if !field.ty.nullable && !field.has_default && !fields.contains_key(&field.name) {
@@ -418,8 +424,10 @@ impl<'a> Walk<'a> {
 
 /// Holds the uses of variables against what operations define.
 struct Uses<'a> {
+    types: &'a Types,
     parts: &'a [Part<'a>],
     variables: &'a HashMap<Name, usize>,
+    names: HashMap<usize, &'a Name>,
     /// By the variable's number, while an operation is looked at.
     defined: Vec<Option<&'a Positioned<VariableDefinition>>>,
     /// By the fragment's number, likewise.
@@ -428,24 +436,23 @@ struct Uses<'a> {
 }
 
 impl<'a> Uses<'a> {
-    fn of(&mut self, operation: &'a OperationDefinition, part: &Part<'a>) {
-        let definitions = &operation.variable_definitions;
-        let mut any = false;
-        for definition in definitions {
+    fn of(
+        &mut self,
+        name: Option<&Name>,
+        operation: &'a Positioned<OperationDefinition>,
+        part: &Part<'a>,
+    ) {
+        for definition in &operation.node.variable_definitions {
             if let Some(number) = self.variables.get(&definition.node.name.node) {
                 self.defined[*number] = Some(definition);
-                any = true;
             }
         }
-        if !any {
-            return;
-        }
-        self.held(part);
+        self.held(name, operation.pos, part);
         let mut left = part.spreads.clone();
         while let Some(at) = left.pop() {
             if !std::mem::replace(&mut self.seen[at], true) {
                 let part = &self.parts[at];
-                self.held(part);
+                self.held(name, operation.pos, part);
                 left.extend(part.spreads.iter().filter(|at| !self.seen[**at]));
             }
         }
@@ -453,13 +460,26 @@ impl<'a> Uses<'a> {
         self.defined.fill(None);
     }
 
-    fn held(&mut self, part: &Part<'a>) {
+    fn held(&mut self, operation: Option<&Name>, at: Pos, part: &Part<'a>) {
         for usage in &part.uses {
-            let Some(definition) = self.defined[usage.variable] else {
-                continue;
-            };
             if self.errors.len() >= MOST {
                 return;
+            }
+            let Some(definition) = self.defined[usage.variable] else {
+                let name = self.names[&usage.variable];
+                let by =
+                    operation.map_or(String::new(), |name| format!(" by operation \"{name}\""));
+                let message = format!("Variable \"${name}\" is not defined{by}.");
+                self.errors.push(failure(message, vec![usage.at, at]));
+                continue;
+            };
+            let Some(asked) = usage.ty else {
+                continue;
+            };
+            // of an unknown type, nothing can be said
+            let base = innermost(&definition.node.var_type.node);
+            if self.types.named(base).is_none() {
+                continue;
             }
             let places = || vec![definition.pos, usage.at];
             let name = &definition.node.name.node;
@@ -468,15 +488,14 @@ impl<'a> Uses<'a> {
                 && ty.nullable
             {
                 self.errors.push(failure(
-                    format!("Variable \"${name}\" must be non-nullable to be used for OneOf Input Object \"{object}\"."),
+                    format!("Variable \"${name}\" is of type \"{ty}\" but must be non-nullable to be used for OneOf Input Object \"{object}\"."),
                     places(),
                 ));
             }
-            if !allowed(&definition.node, usage) {
+            if !allowed(&definition.node, usage, asked) {
                 self.errors.push(failure(
                     format!(
-                        "Variable \"${name}\" of type \"{ty}\" used in position expecting type \"{}\".",
-                        usage.ty
+                        "Variable \"${name}\" of type \"{ty}\" used in position expecting type \"{asked}\".",
                     ),
                     places(),
                 ));
@@ -486,15 +505,13 @@ impl<'a> Uses<'a> {
 }
 
 /// IsVariableUsageAllowed of the specification.
-fn allowed(definition: &VariableDefinition, usage: &Use) -> bool {
+fn allowed(definition: &VariableDefinition, usage: &Use, asked: &Type) -> bool {
     let given = &definition.var_type.node;
-    let has_value = |default: &Positioned<upstream_async_graphql::Value>| {
-        !matches!(default.node, upstream_async_graphql::Value::Null)
-    };
-    let may_be_null = usage.ty.nullable
+    let has_value = |default: &Positioned<Value>| !matches!(default.node, Value::Null);
+    let may_be_null = asked.nullable
         || usage.has_default
         || definition.default_value.as_ref().is_some_and(has_value);
-    (may_be_null || !given.nullable) && fits(&given.base, &usage.ty.base)
+    (may_be_null || !given.nullable) && fits(&given.base, &asked.base)
 }
 
 /// Whether a variable's type can stand where another is asked for, nulls at the outside apart.

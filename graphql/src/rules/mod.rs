@@ -8,6 +8,7 @@ use upstream_async_graphql::{
 };
 
 mod document;
+mod merging;
 mod shown;
 mod types;
 mod values;
@@ -35,8 +36,13 @@ impl Rules {
     #[must_use]
     pub fn check(&self, doc: &ExecutableDocument) -> Vec<ServerError> {
         let mut errors = document::check(&self.types, doc);
+        merging::check(&self.types, doc, &mut errors, 10 * MOST);
         errors.sort_by_cached_key(|error| {
-            let places: Vec<_> = error.locations.iter().map(|at| (at.line, at.column)).collect();
+            let places: Vec<_> = error
+                .locations
+                .iter()
+                .map(|at| (at.line, at.column))
+                .collect();
             (places, error.message.clone())
         });
         if errors.len() > MOST {

@@ -43,22 +43,36 @@ fn short(write: impl FnOnce(&mut Short) -> fmt::Result) -> String {
 
 /// A value of a variable, as graphql-js shows it.
 pub(super) fn given(value: &Value) -> String {
-    short(|out| given_to(value, out))
+    short(|out| given_to(value, DEEPEST, out))
 }
 
-fn given_to(value: &Value, out: &mut Short) -> fmt::Result {
+/// What stands deeper in each other is only named.
+const DEEPEST: usize = 2;
+
+/// So many items of a list are shown.
+const ITEMS: usize = 10;
+
+fn given_to(value: &Value, deeper: usize, out: &mut Short) -> fmt::Result {
     match value {
+        Value::List(items) if items.is_empty() => out.write_str("[]"),
+        Value::Object(fields) if fields.is_empty() => out.write_str("{}"),
+        Value::List(_) if deeper == 0 => out.write_str("[Array]"),
+        Value::Object(_) if deeper == 0 => out.write_str("[Object]"),
         Value::List(items) => {
             out.write_char('[')?;
-            for (at, item) in items.iter().enumerate() {
+            for (at, item) in items.iter().take(ITEMS).enumerate() {
                 if at > 0 {
                     out.write_str(", ")?;
                 }
-                given_to(item, out)?;
+                given_to(item, deeper - 1, out)?;
+            }
+            match items.len().saturating_sub(ITEMS) {
+                0 => {}
+                1 => out.write_str(", ... 1 more item")?,
+                more => write!(out, ", ... {more} more items")?,
             }
             out.write_char(']')
         }
-        Value::Object(fields) if fields.is_empty() => out.write_str("{}"),
         Value::Object(fields) => {
             out.write_str("{ ")?;
             for (at, (name, value)) in fields.iter().enumerate() {
@@ -67,11 +81,14 @@ fn given_to(value: &Value, out: &mut Short) -> fmt::Result {
                 }
                 name_to(name, out)?;
                 out.write_str(": ")?;
-                given_to(value, out)?;
+                given_to(value, deeper - 1, out)?;
             }
             out.write_str(" }")
         }
         Value::String(text) => quoted(text, out),
+        Value::Number(number) if number.is_f64() => {
+            write!(out, "{}", number.as_f64().unwrap_or_default())
+        }
         Value::Binary(_) => out.write_str("…"),
         other => write!(out, "{other}"),
     }

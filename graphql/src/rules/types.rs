@@ -72,8 +72,23 @@ impl Inputs {
         Self { all, by_name }
     }
 
+    fn one(name: &str, ty: &str, has_default: bool) -> Self {
+        let name = Name::new(name);
+        Self {
+            by_name: HashMap::from([(name.clone(), 0)]),
+            all: Type::new(ty)
+                .map(|ty| Input {
+                    name,
+                    ty,
+                    has_default,
+                })
+                .into_iter()
+                .collect(),
+        }
+    }
+
     pub fn get(&self, name: &str) -> Option<&Input> {
-        self.by_name.get(name).map(|at| &self.all[*at])
+        self.by_name.get(name).and_then(|at| self.all.get(*at))
     }
 
     pub fn iter(&self) -> std::slice::Iter<'_, Input> {
@@ -92,15 +107,28 @@ pub(super) struct Types {
 
 impl Types {
     pub fn new(registry: &Registry, roots: [String; 3]) -> Self {
-        let kinds = registry
+        let mut kinds: HashMap<_, _> = registry
             .types
             .iter()
             .map(|(name, ty)| (name.clone(), kind(name, ty)))
             .collect();
+        for (name, kind) in [
+            ("Int", Kind::Int),
+            ("Float", Kind::Float),
+            ("String", Kind::String),
+            ("Boolean", Kind::Boolean),
+            ("ID", Kind::Id),
+        ] {
+            kinds.insert(name.into(), kind);
+        }
+        introspection(&mut kinds, &roots[0]);
         let directives = registry
             .directives
             .iter()
             .map(|(name, directive)| (name.clone(), Inputs::new(directive.args.values())))
+            .chain(
+                ["skip", "include"].map(|name| (name.into(), Inputs::one("if", "Boolean!", false))),
+            )
             .collect();
         let text = BaseType::Named(Name::new("String"));
         Self {
@@ -177,6 +205,64 @@ fn kind(name: &str, ty: &MetaType) -> Kind {
         MetaType::Object { fields, .. } => Kind::Output(outputs(&mut fields.iter()), true),
         MetaType::Interface { fields, .. } => Kind::Output(outputs(&mut fields.iter()), false),
         MetaType::Union { .. } => Kind::Output(HashMap::new(), false),
+    }
+}
+
+/// Types of introspection, each with the types of its fields; those that end in `*` take `includeDeprecated`. async-graphql keeps
+/// them to itself.
+const INTROSPECTION: &[(&str, &str)] = &[
+    (
+        "__Schema",
+        "description String, types [__Type!]!, queryType __Type!, mutationType __Type, subscriptionType __Type, directives [__Directive!]!",
+    ),
+    (
+        "__Type",
+        "kind __TypeKind!, name String, description String, fields [__Field!]*, interfaces [__Type!], possibleTypes [__Type!], enumValues [__EnumValue!]*, inputFields [__InputValue!]*, ofType __Type, specifiedByURL String, isOneOf Boolean",
+    ),
+    (
+        "__Field",
+        "name String!, description String, args [__InputValue!]!*, type __Type!, isDeprecated Boolean!, deprecationReason String",
+    ),
+    (
+        "__InputValue",
+        "name String!, description String, type __Type!, defaultValue String, isDeprecated Boolean!, deprecationReason String",
+    ),
+    (
+        "__EnumValue",
+        "name String!, description String, isDeprecated Boolean!, deprecationReason String",
+    ),
+    (
+        "__Directive",
+        "name String!, description String, isRepeatable Boolean!, locations [__DirectiveLocation!]!, args [__InputValue!]!*",
+    ),
+];
+
+fn introspection(kinds: &mut HashMap<String, Kind>, query: &str) {
+    for (name, fields) in INTROSPECTION {
+        let fields = fields.split(", ").filter_map(|field| {
+            let (name, ty) = field.split_once(' ')?;
+            let arguments = if ty.ends_with('*') {
+                Inputs::one("includeDeprecated", "Boolean!", true)
+            } else {
+                Inputs::default()
+            };
+            let ty = Type::new(ty.trim_end_matches('*'))?;
+            Some((name.to_owned(), Field { ty, arguments }))
+        });
+        kinds.insert((*name).into(), Kind::Output(fields.collect(), true));
+    }
+    // their values stand in no document
+    for name in ["__TypeKind", "__DirectiveLocation"] {
+        kinds.insert(name.into(), Kind::Enum(HashSet::new()));
+    }
+    if let Some(Kind::Output(fields, _)) = kinds.get_mut(query) {
+        let mut root = |name: &str, ty, arguments| {
+            if let Some(ty) = Type::new(ty) {
+                fields.insert(name.into(), Field { ty, arguments });
+            }
+        };
+        root("__schema", "__Schema!", Inputs::default());
+        root("__type", "__Type", Inputs::one("name", "String!", false));
     }
 }
 

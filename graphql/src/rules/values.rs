@@ -165,12 +165,13 @@ impl Coercion<'_> {
         }));
         let mut null = None;
         if object.one_of {
-            if given.len() == 1 {
-                null = given
-                    .iter()
-                    .find(|(_, value)| matches!(value, Value::Null))
-                    .map(|(field, _)| field.clone());
-            } else {
+            let mut known = object.fields.iter().filter_map(|field| {
+                let value = given.get(&field.name)?;
+                Some((&field.name, matches!(value, Value::Null)))
+            });
+            let first = known.next();
+            null = first.filter(|(_, null)| *null).map(|(field, _)| field);
+            if first.is_none() || known.next().is_some() {
                 wrong.push(format!(
                     "Exactly one key must be specified for OneOf type \"{name}\"."
                 ));
@@ -182,8 +183,8 @@ impl Coercion<'_> {
             }
         }
         if let Some(field) = null {
-            let what = format!("Field \"{}\" must be non-null.", shown::name(&field));
-            self.path.push(Step::Field(field));
+            let what = format!("Field \"{field}\" must be non-null.");
+            self.path.push(Step::Field(field.clone()));
             self.tell(&Value::Null, &what);
             self.path.pop();
         }
@@ -198,7 +199,10 @@ fn leaf(value: &mut Value, name: &Name, kind: &Kind) -> Result<(), String> {
             let whole = match (number.as_i64(), number.as_f64()) {
                 (Some(whole), _) => whole,
                 // 1.0 is an Int, and what reads one takes no fractions
-                #[expect(clippy::cast_possible_truncation, reason = "saturates, and is in no range then")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "saturates, and is in no range then"
+                )]
                 (None, Some(number)) if number.fract() == 0.0 => number as i64,
                 _ => {
                     let value = shown(value);

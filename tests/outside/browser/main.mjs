@@ -323,7 +323,7 @@ const tests = {
     await page.locator(".graphiql-history-item").first().waitFor();
     await write(page, "query", "query Me { __typename }");
     await page.locator(".graphiql-history-item").first().getByRole("button").first().click();
-    await until("the query in the editor", () => page.evaluate(() => /version/.test(document.querySelector(".graphiql-query-editor .CodeMirror").CodeMirror.getValue())));
+    await until("the query in the editor", () => page.evaluate(() => /service/.test(document.querySelector(".graphiql-query-editor .CodeMirror").CodeMirror.getValue())));
     await shoot(page, "history");
   },
 
