@@ -16,9 +16,9 @@
 //! - Hooks of extensions on `resolve` run for the root and for elements of lists, not for the fields of other objects.
 //! - A scalar must not resolve to [`Value::Binary`], which stands for JSON text here.
 //!
-//! What the edge does with a request: parse the document, refuse it if [`selections`] exceeds the limit (async-graphql spreads
-//! fragments before any of its own limits count), [`check_typenames`], [`merge_root`], [`coerce_variables`], add [`Mode::Raw`]
-//! to the request's data if [`may_be_raw`], execute, [`finish()`], [`to_json`].
+//! What is done with a request: parse the document, refuse it if [`selections`] exceeds the limit (async-graphql spreads fragments
+//! before any of its own limits count), [`check_typenames`], [`Rules::check`], [`merge_root`]; for each request [`Rules::coerce`],
+//! [`coerce_variables`], add [`Mode::Raw`] to the request's data if [`may_be_raw`], execute, [`finish()`], [`to_json`].
 //!
 //! The upstream version is pinned: its registry is hidden from its documentation and may change in any release.
 

@@ -331,7 +331,7 @@ mod tests {
         // what depends on something stays, and so does what validation has to see
         for (text, once, keys, left) in [
             (
-                "query($x: Boolean!) { a ...F @include(if: $x) ... @skip(if: $x) { a } } fragment F on Query { c }",
+                "mutation($x: Boolean!) { a ...F @include(if: $x) ... @skip(if: $x) { a } } fragment F on Mutation { c }",
                 false,
                 "a ... ...",
                 "F",
@@ -344,7 +344,13 @@ mod tests {
                 "F",
             ),
             (
-                "{ a ...F } fragment F on Query { b ...G } fragment G on Query { ...F }",
+                "query($x: Boolean!) { a ... @skip(if: $x) { a } }",
+                true,
+                "a ...",
+                "",
+            ),
+            (
+                "mutation { a ...F } fragment F on Mutation { b ...G } fragment G on Mutation { ...F }",
                 false,
                 "a ...",
                 "F G",

@@ -40,11 +40,26 @@ pub fn coerce_variables(
             }
         }
     }
-    if absent.is_empty() {
+    let mut asked = false;
+    each_typename(doc, &mut |_| asked = true);
+    if absent.is_empty() && !asked {
         return;
     }
+    let Some(chosen) = self::chosen(doc, operation) else {
+        return;
+    };
     let before = uses(doc);
     let reached = reached(doc, chosen);
+    // async-graphql does not see what a `__typename` asks for, and would say that nothing uses the variable.
+    each_typename(doc, &mut |value| {
+        let given = match value {
+            Written::Variable(name) => variables.get(name).cloned(),
+            _ => None,
+        };
+        if let Some(given) = given {
+            *value = given.into_value();
+        }
+    });
     if let Some(chosen) = chosen_mut(doc, operation) {
         in_set(&mut chosen.selection_set.node, &mut |arguments| {
             take_out(arguments, &absent);
@@ -117,6 +132,40 @@ fn in_set(set: &mut SelectionSet, see: &mut impl FnMut(&mut Arguments)) {
                 in_set(&mut fragment.node.selection_set.node, see);
             }
             Selection::FragmentSpread(_) => {}
+        }
+    }
+}
+
+/// Shows the variables in conditions of each `__typename`.
+fn each_typename(doc: &mut ExecutableDocument, see: &mut impl FnMut(&mut Written)) {
+    let mut left: Vec<&mut SelectionSet> = match &mut doc.operations {
+        DocumentOperations::Single(only) => vec![&mut only.node.selection_set.node],
+        DocumentOperations::Multiple(all) => all
+            .values_mut()
+            .map(|operation| &mut operation.node.selection_set.node)
+            .collect(),
+    };
+    left.extend(
+        doc.fragments
+            .values_mut()
+            .map(|fragment| &mut fragment.node.selection_set.node),
+    );
+    while let Some(set) = left.pop() {
+        for item in &mut set.items {
+            match &mut item.node {
+                Selection::Field(field) if field.node.name.node == "__typename" => {
+                    let directives = field.node.directives.iter_mut();
+                    directives
+                        .flat_map(|directive| &mut directive.node.arguments)
+                        .filter(|(_, value)| matches!(value.node, Written::Variable(_)))
+                        .for_each(|(_, value)| see(&mut value.node));
+                }
+                Selection::Field(field) => left.push(&mut field.node.selection_set.node),
+                Selection::InlineFragment(fragment) => {
+                    left.push(&mut fragment.node.selection_set.node);
+                }
+                Selection::FragmentSpread(_) => {}
+            }
         }
     }
 }
@@ -295,6 +344,25 @@ mod tests {
             (arguments, left),
             (vec!["i {}".into()], vec!["never".into()])
         );
+    }
+
+    #[test]
+    fn what_a_typename_asks_for_counts() {
+        let text = "query A($x: Boolean!, $y: Boolean = true) { __typename @include(if: $x) a @skip(if: $y) ...F } query B($x: Boolean!) { ...F } fragment F on Query { __typename @skip(if: $x) b }";
+        let mut variables = Variables::from_json(serde_json::json!({"x": false}));
+        let mut doc = parse_query(text).unwrap();
+        coerce_variables(&mut doc, Some("A"), &mut variables);
+        let mut left = 0;
+        each_typename(&mut doc, &mut |_| left += 1);
+        assert_eq!(left, 0);
+        let names = |name: &str| -> Vec<String> {
+            let chosen = chosen(&doc, Some(name)).unwrap();
+            let definitions = chosen.variable_definitions.iter();
+            definitions
+                .map(|definition| definition.node.name.node.to_string())
+                .collect()
+        };
+        assert_eq!((names("A"), names("B")), (vec!["y".to_owned()], vec![]));
     }
 
     #[test]
