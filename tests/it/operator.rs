@@ -368,11 +368,17 @@ async fn a_collector_gets_a_run_and_its_steps() {
         .collect();
     assert_eq!(of_run.len(), 2, "{calls:?}");
     let steps = collector.spans("step");
-    let mut steps: Vec<_> = steps.iter().filter(|step| step.trace == run.trace).collect();
+    let mut steps: Vec<_> = steps
+        .iter()
+        .filter(|step| step.trace == run.trace)
+        .collect();
     steps.sort_by_key(|step| step.said("step"));
     assert_eq!(steps.len(), 2, "{steps:?}");
     for (step, call) in of_run.iter().enumerate() {
-        assert_eq!((&call.parent, &steps[step].parent), (&steps[step].id, &run.id));
+        assert_eq!(
+            (&call.parent, &steps[step].parent),
+            (&steps[step].id, &run.id)
+        );
         assert_eq!(steps[step].said("step"), step.to_string());
         assert_eq!(call.said("provider"), "OPENAI_COMPATIBLE");
         assert_eq!(call.said("weft.step"), step.to_string());
@@ -383,7 +389,10 @@ async fn a_collector_gets_a_run_and_its_steps() {
     assert_eq!(of_run[0].said("weft.tool_calls"), "1");
     let tools = collector.spans("tool_call");
     assert_eq!(tools.len(), 1, "{tools:?}");
-    assert_eq!((&tools[0].trace, &tools[0].parent), (&run.trace, &steps[0].id));
+    assert_eq!(
+        (&tools[0].trace, &tools[0].parent),
+        (&run.trace, &steps[0].id)
+    );
 
     let received = collector.received();
     assert_eq!(received.strange, [""; 0]);
