@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use support::{
@@ -50,6 +50,9 @@ pub async fn idle(cluster: Option<&str>, sizes: Sizes) -> Result<Vec<Row>> {
             at_rest(&house).await?;
             *bytes = house.weft.resident_bytes();
             seated.push(viewers);
+            let here = seated.iter().map(Viewers::count).sum::<usize>();
+            let open = open_subscriptions(&house).await?;
+            ensure!(open == here, "{here} subscribed, and {open} are followed");
         }
         let count = seated.iter().map(Viewers::count).sum::<usize>();
         let bytes = resident[1].saturating_sub(resident[0]) as f64 / (count as f64 / 2.0);
@@ -59,6 +62,21 @@ pub async fn idle(cluster: Option<&str>, sizes: Sizes) -> Result<Vec<Row>> {
         ));
     }
     Ok(rows)
+}
+
+/// Subscriptions that the server has, by its own count.
+async fn open_subscriptions(house: &House) -> Result<usize> {
+    let text = house.weft.client().get("/metrics").await.text();
+    let of = |line: &str| {
+        line.strip_prefix("weft_subscriptions{transport=\"websocket\"} ")?
+            .parse()
+            .ok()
+    };
+    let count: f64 = text
+        .lines()
+        .find_map(of)
+        .context("no count of subscriptions")?;
+    Ok(count as usize)
 }
 
 /// Until the server has had next to nothing to do for two seconds: all have begun.
