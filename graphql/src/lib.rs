@@ -46,7 +46,7 @@ pub use rules::Rules;
 pub use tally::Tally;
 pub use typename::check_typenames;
 pub use upstream_async_graphql::*;
-pub use variables::coerce_variables;
+pub use variables::{chosen, coerce_variables};
 
 /// The module that derives look into; ours is its `resolve_container`.
 pub mod resolver_utils {

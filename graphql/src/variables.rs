@@ -83,7 +83,11 @@ pub fn coerce_variables(
     }
 }
 
-pub(crate) fn chosen<'a>(
+/// The operation that a request asks for: the one of the name it gave, or the first where it gave none. `None` where the document
+/// has no such operation (GetOperation, section 6.1 of the specification, which refuses no name beside several operations; so
+/// does who reads a request).
+#[must_use]
+pub fn chosen<'a>(
     doc: &'a ExecutableDocument,
     operation: Option<&str>,
 ) -> Option<&'a OperationDefinition> {

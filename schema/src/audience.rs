@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use async_graphql::{
     Name, SubscriptionType, Written,
-    parser::types::{DocumentOperations, ExecutableDocument, Field, Selection, SelectionSet},
+    parser::types::{ExecutableDocument, Field, Selection, SelectionSet},
     registry::MetaType,
 };
 
@@ -436,12 +436,7 @@ impl Audiences {
     /// operation's where there are several.
     #[must_use]
     pub fn shared(&self, document: &ExecutableDocument, name: Option<&str>) -> Option<Shared> {
-        let operation = match (&document.operations, name) {
-            (DocumentOperations::Single(operation), _) => operation,
-            (DocumentOperations::Multiple(operations), Some(name)) => operations.get(name)?,
-            (DocumentOperations::Multiple(operations), None) => operations.values().next()?,
-        };
-        let operation = &operation.node;
+        let operation = async_graphql::chosen(document, name)?;
         let [root] = operation.selection_set.node.items.as_slice() else {
             return None;
         };

@@ -182,6 +182,38 @@ async fn what_two_thousand_follow_in_the_same_words_is_made_once() {
     assert!(many <= few * 2, "{made:?}");
 }
 
+/// As when a server is back, and all who followed it are.
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_who_begin_at_once_are_all_let_in_and_leave_room_for_others() {
+    let talk = talk(roomy(), "tokens-5-0").await;
+    let mut viewers = Viewers::open(&talk.clients, 100).await;
+    // With a cursor, so that each has something to read.
+    let variables = json!({ "id": talk.first.conversation, "after": talk.first.cursor });
+    viewers.subscribe(40, EVENTS, &variables).await;
+    let end = viewers.read(|seen: &mut Seen, payload| see(seen, payload) == "RunCompleted");
+    let mut end = std::pin::pin!(end);
+    let mut slowest = Duration::ZERO;
+    let all = loop {
+        let begun = Instant::now();
+        // answered with all that was asked for, or the test fails
+        let asked = talk
+            .scene
+            .client
+            .ok("{ agents(first: 1) { nodes { id } } }", json!({}));
+        tokio::select! {
+            all = &mut end => break all,
+            _ = asked => slowest = slowest.max(begun.elapsed()),
+        }
+    };
+    println!(
+        "beside {} who begin a request takes at most {slowest:?}",
+        all.len()
+    );
+    for seen in &all {
+        assert_eq!(seen.text, expected_text("first", 5));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_depends_on_who_asks_is_made_for_each_credential() {
     let talk = talk(talkative(), "tokens-5-0").await;

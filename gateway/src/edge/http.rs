@@ -503,7 +503,7 @@ async fn one_request<G: Graph>(
             let refused = Refused::invalid("`Content-Type` must be application/json, in UTF-8");
             return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
         }
-        Method::POST if parts.headers.contains_key(header::CONTENT_ENCODING) => {
+        Method::POST if media::is_encoded(&parts.headers) => {
             let refused = Refused::invalid("a body with a `Content-Encoding` is not accepted");
             return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
         }

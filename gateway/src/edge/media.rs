@@ -145,6 +145,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
         .all(|(name, value)| !name.trim().eq_ignore_ascii_case("charset") || is_utf8(value))
 }
 
+/// Whether a body is compressed, or otherwise not what its `Content-Type` says until it is decoded. `identity` says that it is not.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 fn is_utf8(charset: &str) -> bool {
     let charset = charset.trim().trim_matches('"');
     charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")

@@ -1,9 +1,6 @@
 //! From JSON or a query string to an operation.
 
-use async_graphql::{
-    Extensions, Request, Variables,
-    parser::types::{DocumentOperations, OperationType},
-};
+use async_graphql::{Extensions, Request, Variables, parser::types::OperationType};
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
@@ -139,45 +136,19 @@ impl Asked {
         let query = documents.text(self.document)?;
         let parsed = documents.read(&query, |document| graph.check(document))?;
         let document = parsed.document.clone();
-        let operation = match (&document.operations, &self.operation_name) {
-            (DocumentOperations::Single(operation), None) => operation,
-            (DocumentOperations::Multiple(operations), None) => match operations.values().next() {
-                Some(operation) if operations.len() == 1 => operation,
-                _ => {
-                    return Err(Unfit::from(Refused::invalid(
-                        "`operationName` must name one of the document's operations",
-                    )));
-                }
-            },
-            (DocumentOperations::Multiple(operations), Some(name))
-                if operations.contains_key(name.as_str()) =>
-            {
-                &operations[name.as_str()]
-            }
-            (_, Some(name)) => {
-                let name: String = name.chars().take(100).collect();
-                return Err(Unfit::from(Refused::invalid(format!(
-                    "`operationName`: the document has no operation `{}`",
-                    name.escape_debug()
-                ))));
-            }
-        };
-        let kind = operation.node.ty;
-        // async-graphql would find these when their field runs, which is an answer with data and too late for a 400
-        for variable in &operation.node.variable_definitions {
-            let (name, ty) = (&variable.node.name.node, &variable.node.var_type.node);
-            let given = match self.variables.get(name.as_str()) {
-                None => variable.node.default_value.is_some(),
-                Some(value) => !value.is_null(),
-            };
-            if !given && !ty.nullable {
-                let message = format!("the variable `${name}` of type `{ty}` is missing or null");
-                return Err(Unfit::from(Refused {
-                    locations: vec![variable.pos],
-                    ..Refused::invalid(message)
-                }));
-            }
+        let name = self.operation_name.as_deref();
+        if name.is_none() && document.operations.iter().count() > 1 {
+            let message = "`operationName` must name one of the document's operations";
+            return Err(Unfit::from(Refused::invalid(message)));
         }
+        let Some(operation) = async_graphql::chosen(&document, name) else {
+            let name: String = name.unwrap_or_default().chars().take(100).collect();
+            return Err(Unfit::from(Refused::invalid(format!(
+                "`operationName`: the document has no operation `{}`",
+                name.escape_debug()
+            ))));
+        };
+        let kind = operation.ty;
         if kind == OperationType::Mutation && !parsed.roots_once {
             let message = "each field of a mutation must stand once under its name: give it an alias, or leave it out";
             return Err(Unfit::from(Refused::invalid(message)));

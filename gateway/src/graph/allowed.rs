@@ -2,7 +2,7 @@
 
 use async_graphql::{
     Response,
-    parser::types::{DocumentOperations, ExecutableDocument, Field, Selection, SelectionSet},
+    parser::types::{ExecutableDocument, Field, Selection, SelectionSet},
 };
 use auth::{Identity, Rights};
 use entities::CommandError;
@@ -27,12 +27,8 @@ pub(super) fn root_field(operation: &Operation) -> String {
 
 /// The first field of an operation; `None` where it has none, which is refused when it is executed.
 pub(super) fn root<'d>(document: &'d ExecutableDocument, name: Option<&str>) -> Option<&'d Field> {
-    let chosen = match (&document.operations, name) {
-        (DocumentOperations::Single(one), _) => one,
-        (DocumentOperations::Multiple(all), Some(name)) => all.get(name)?,
-        (DocumentOperations::Multiple(all), None) => all.values().next()?,
-    };
-    first(&chosen.node.selection_set.node, document, LEVELS)
+    let chosen = async_graphql::chosen(document, name)?;
+    first(&chosen.selection_set.node, document, LEVELS)
 }
 
 fn first<'d>(

@@ -69,6 +69,7 @@ async fn requests_and_their_answers() {
         ("no type", "POST /graphql", "", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "Content-Type"),
         ("latin1", "POST /graphql", "Content-Type: application/json; charset=latin1", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "UTF-8"),
         ("compressed", "POST /graphql", "Content-Type: application/json\nContent-Encoding: gzip", br#"{"query":"{ hello }"}"#, 415, "INVALID_INPUT", "Content-Encoding"),
+        ("said to be as it is", "POST /graphql", "Content-Type: application/json\nContent-Encoding: Identity", br#"{"query":"{ hello }"}"#, 200, "", "hello world"),
         ("a document that is not known", "POST /graphql", json, br#"{"documentId":"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}"#, 404, "NOT_FOUND", "PersistedQueryNotSupported"),
         ("a document by no digest", "POST /graphql", json, br#"{"documentId":"ba7816bf"}"#, 400, "INVALID_INPUT", "`documentId`"),
         ("a persisted query", "POST /graphql", json, br#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}}}"#, 404, "NOT_FOUND", "PersistedQueryNotSupported"),

@@ -118,7 +118,7 @@ impl Viewers {
                                     .as_str()
                                     .and_then(|id| id.parse().ok())
                                     .unwrap_or(usize::MAX);
-                                done[id] = fold(&mut seen[id], &message["payload"]);
+                                done[id] |= fold(&mut seen[id], &message["payload"]);
                             }
                             Frame::Message(message) if message["type"] == "ping" => {
                                 drop(socket.send(&json!({"type": "pong"})).await);
