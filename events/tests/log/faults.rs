@@ -123,7 +123,7 @@ async fn a_stream_that_is_held_for_long_delays_nobody_else() {
     tokio::join!(words, lets_go);
     timeout(PATIENCE, held.flush()).await.unwrap().unwrap();
     assert!(
-        worst < Duration::from_millis(300),
+        worst < Duration::from_secs(1),
         "another run waited {worst:?} for a stream that is not its own"
     );
 }

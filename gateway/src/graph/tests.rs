@@ -666,7 +666,7 @@ async fn changes_are_told_past_the_token_that_they_were_begun_with() {
     );
     let an_hour_later = async {
         // It begins from now on.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         clock.advance(Duration::from_secs(3_700));
         let refused = house.caller(Some(token)).await.err();
         assert_eq!(
