@@ -39,16 +39,17 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let watched = async move {
-            // The panic goes on to whoever joins; nothing of the future is looked at in between.
-            match AssertUnwindSafe(future).catch_unwind().await {
+        // The panic goes on to whoever joins; nothing of the future is looked at in between. An async block would hold room for
+        // the future twice: where it is given, and where it is awaited.
+        let watched = AssertUnwindSafe(future)
+            .catch_unwind()
+            .map(move |result| match result {
                 Ok(output) => output,
                 Err(panic) => {
                     log_panic(name, panic.as_ref());
                     resume_unwind(panic)
                 }
-            }
-        };
+            });
         self.tracker.spawn(watched.instrument(Span::current()))
     }
 

@@ -50,7 +50,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is read of a socket at once. So much is wiped each time that it is asked whether there is something to read, be it only
 /// because something was to be written, and stays with it.
-const READ_BYTES: usize = 4 * 1024;
+const READ_BYTES: usize = 2 * 1024;
 
 /// What is read of a body that is too long before it is refused: a client that is still sending would else see its connection
 /// reset in place of the answer.
@@ -657,7 +657,9 @@ async fn upgrade_to_socket<G: Graph>(
         .on_upgrade(async move |socket| {
             let span = spans::socket(&id);
             let tasks = edge.tasks().clone();
+            // in a box, or the task that waits for it would hold as much room
             let session = socket::run(edge, graph, socket, client, given, id).instrument(span);
+            let session = Box::pin(session);
             // in the group that shutdown waits for; a panic has been logged there
             let _ = tasks.spawn("socket", session).await;
         }))

@@ -20,7 +20,7 @@ pub(super) async fn run<G: Graph>(
     edge: &Edge<G>,
     graph: &Arc<G>,
     caller: &G::Caller,
-    operation: Operation,
+    operation: Box<Operation>,
     mail: &Mail,
 ) -> End {
     let id = operation.request_id.clone();
@@ -46,12 +46,12 @@ async fn answer<G: Graph>(
     edge: &Edge<G>,
     graph: &Arc<G>,
     caller: &G::Caller,
-    operation: Operation,
+    operation: Box<Operation>,
     mail: &Mail,
 ) -> End {
     let id = operation.request_id.clone();
     if operation.is_subscription() {
-        let mut events = graph.subscribe(caller, operation);
+        let mut events = graph.subscribe(caller, *operation);
         while let Some(told) = events.next().await {
             match told.event {
                 Event::Own(response) => {
@@ -65,7 +65,7 @@ async fn answer<G: Graph>(
         return End::Complete;
     }
     // not in place: whoever follows would hold the room for it, too
-    let response = Box::pin(edge.execute(graph, caller, operation)).await;
+    let response = Box::pin(edge.execute(graph, caller, *operation)).await;
     next(Answer::of(response, &id), mail)
         .await
         .unwrap_or(End::Complete)

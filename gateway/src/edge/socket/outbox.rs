@@ -47,13 +47,14 @@ impl Parcel {
 /// Where messages of one socket are handed in.
 #[derive(Debug, Clone)]
 pub(super) struct Outbox {
-    queue: mpsc::Sender<Parcel>,
+    // in boxes, as the queue holds room for 32 as soon as there is one
+    queue: mpsc::Sender<Box<Parcel>>,
     bytes: Arc<Semaphore>,
 }
 
 /// The writer's end.
 #[derive(Debug)]
-pub(super) struct Outgoing(mpsc::Receiver<Parcel>);
+pub(super) struct Outgoing(mpsc::Receiver<Box<Parcel>>);
 
 pub(super) fn outbox() -> (Outbox, Outgoing) {
     let (queue, outgoing) = mpsc::channel(QUEUE);
@@ -88,12 +89,12 @@ impl Outbox {
         };
         let _ = self
             .queue
-            .send(Parcel {
+            .send(Box::new(Parcel {
                 text,
                 live,
                 _turn: turn,
                 _bytes: bytes,
-            })
+            }))
             .await;
     }
 
@@ -149,7 +150,7 @@ impl Outgoing {
     pub(super) async fn write(&mut self, sink: &mut SplitSink<WebSocket, Message>, ping: Duration) {
         let mut pings = interval_at(Instant::now() + ping, ping);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut written = Vec::with_capacity(BATCH);
+        let mut written = Vec::new();
         loop {
             let first = tokio::select! {
                 biased;

@@ -159,9 +159,9 @@ impl<G: Graph> Session<G> {
             if !known && text.len() > MAX_UNKNOWN_BYTES {
                 return Some(Closing::invalid("too large before connection_init"));
             }
-            // waits where the client does not read
+            // Waits where the client does not read. In a box: a socket is silent most of the time, and holds no room for it.
             let heard = tokio::select! {
-                heard = self.hear(&text) => heard,
+                heard = Box::pin(self.hear(&text)) => heard,
                 () = edge.ending().cancelled() => Err(Closing::restart()),
             };
             if let Err(closing) = heard {
@@ -281,7 +281,8 @@ impl<G: Graph> Session<G> {
         let live = Arc::new(AtomicBool::new(true));
         let mail = self.outbox.of(id.clone(), live.clone());
         let operation = match operation {
-            Ok(operation) => operation,
+            // the futures that pass it on hold room for it each
+            Ok(operation) => Box::new(operation),
             Err(unfit) => {
                 tell(&mail, operation::refusal(unfit, &request_id)).await;
                 return Ok(());
