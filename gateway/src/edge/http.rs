@@ -50,7 +50,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What is read of a socket at once. So much is wiped each time that it is asked whether there is something to read, be it only
 /// because something was to be written, and stays with it.
-const READ_BYTES: usize = 2 * 1024;
+const READ_BYTES: usize = 1024;
 
 /// What is read of a body that is too long before it is refused: a client that is still sending would else see its connection
 /// reset in place of the answer.

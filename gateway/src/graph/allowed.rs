@@ -68,13 +68,14 @@ impl Guard {
         let Some((rights, field)) = self.0 else {
             return events;
         };
-        let following = Following {
+        // in a box, as `unfold` passes it on between events
+        let following = Box::new(Following {
             events,
             held: None,
             rights,
             field,
             renew,
-        };
+        });
         stream::unfold(Some(following), async |following| {
             let mut following = following?;
             match following.next().await? {
@@ -105,7 +106,8 @@ impl<F: FnMut(&Identity)> Following<F> {
                 return Some(Ok(told));
             }
             let before = self.rights.identity().clone();
-            let looked = OptionFuture::from(self.held.is_some().then(|| self.rights.looked()));
+            let looked =
+                OptionFuture::from(self.held.is_some().then(|| Box::pin(self.rights.looked())));
             tokio::select! {
                 biased;
                 now = self.rights.changed() => {
