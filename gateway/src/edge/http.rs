@@ -657,10 +657,8 @@ async fn upgrade_to_socket<G: Graph>(
         .on_upgrade(async move |socket| {
             let span = spans::socket(&id);
             let tasks = edge.tasks().clone();
-            // in a box, or the task that waits for it would hold as much room
             let session = socket::run(edge, graph, socket, client, given, id).instrument(span);
-            let session = Box::pin(session);
-            // in the group that shutdown waits for; a panic has been logged there
-            let _ = tasks.spawn("socket", session).await;
+            // in the group that shutdown waits for, which logs a panic; the task of the upgrade ends here
+            drop(tasks.spawn("socket", session));
         }))
 }
