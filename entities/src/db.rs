@@ -37,7 +37,17 @@ pub enum Location {
 
 /// A handle on the database. Cheap to clone.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db {
+    inner: Arc<Inner>,
+    /// Who follows takes a place before a connection: thousands are told something at once, and requests need connections as well.
+    followers: Arc<Semaphore>,
+}
+
+/// Connections for reading on SQLite, and how many of them those who follow use to be told something. As many again as
+/// `events` lets catch up are theirs as well; the others are for requests.
+const READERS_SQLITE: (u32, usize) = (8, 3);
+/// The same on PostgreSQL.
+const READERS_POSTGRES: (u32, usize) = (16, 8);
 
 enum Inner {
     Sqlite {
@@ -130,7 +140,13 @@ impl Pool {
 /// One view of the database: a read transaction that is opened at first use and shared by all reads of one request. Cheap to
 /// clone; it ends with its last clone.
 #[derive(Clone)]
-pub struct Snapshot(Arc<(Db, OnceCell<Tx>)>);
+pub struct Snapshot(Arc<View>);
+
+struct View {
+    db: Db,
+    is_of_follower: bool,
+    tx: OnceCell<Tx>,
+}
 
 impl Snapshot {
     /// The transaction, opened now if nothing was read before.
@@ -138,8 +154,12 @@ impl Snapshot {
     /// # Errors
     /// The database can't be reached, or no connection was free within five seconds.
     pub async fn tx(&self) -> Result<&Tx, DbErr> {
-        let (db, cell) = &*self.0;
-        cell.get_or_try_init(|| db.begin_read()).await
+        let View {
+            db,
+            is_of_follower,
+            tx,
+        } = &*self.0;
+        tx.get_or_try_init(|| db.begin_read(*is_of_follower)).await
     }
 }
 
@@ -183,16 +203,17 @@ impl Db {
         let maintenance = pool(base.clone().synchronous(SqliteSynchronous::Normal), 1)
             .await
             .map_err(connecting)?;
-        let readers = pool(base.pragma("query_only", "1"), 8)
+        let readers = pool(base.pragma("query_only", "1"), READERS_SQLITE.0)
             .await
             .map_err(connecting)?;
-        Ok(Self(Arc::new(Inner::Sqlite {
+        let inner = Inner::Sqlite {
             commands: SqlxSqliteConnector::from_sqlx_sqlite_pool(commands),
             deltas: SqlxSqliteConnector::from_sqlx_sqlite_pool(deltas),
             readers: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
             maintenance: SqlxSqliteConnector::from_sqlx_sqlite_pool(maintenance),
             turn: Arc::new(Semaphore::new(1)),
-        })))
+        };
+        Ok(Self::of(inner, READERS_SQLITE.1))
     }
 
     async fn postgres(url: &str) -> Result<Self, DbErr> {
@@ -218,20 +239,30 @@ impl Db {
             ("default_transaction_isolation", "repeatable read"),
             ("default_transaction_read_only", "on"),
         ]);
-        let readers = pool(snapshots, 16).await.map_err(connecting)?;
+        let readers = pool(snapshots, READERS_POSTGRES.0)
+            .await
+            .map_err(connecting)?;
         let leases = pool(options.clone(), 1).await.map_err(connecting)?;
-        Ok(Self(Arc::new(Inner::Postgres {
+        let inner = Inner::Postgres {
             commands: SqlxPostgresConnector::from_sqlx_postgres_pool(commands),
             leases: SqlxPostgresConnector::from_sqlx_postgres_pool(leases),
             readers: SqlxPostgresConnector::from_sqlx_postgres_pool(readers),
             options: Box::new(options),
-        })))
+        };
+        Ok(Self::of(inner, READERS_POSTGRES.1))
+    }
+
+    fn of(inner: Inner, followers: usize) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            followers: Arc::new(Semaphore::new(followers)),
+        }
     }
 
     /// Which database it is.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { .. } => Backend::Sqlite,
             Inner::Postgres { .. } => Backend::Postgres,
         }
@@ -242,7 +273,7 @@ impl Db {
     /// # Errors
     /// The database can't be reached, or no connection was free within five seconds.
     pub async fn begin(&self) -> Result<Tx, DbErr> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { commands, turn, .. } => immediate(commands, turn).await,
             Inner::Postgres { commands, .. } => Ok(Tx {
                 inner: begun(commands).await?,
@@ -257,7 +288,7 @@ impl Db {
     /// # Errors
     /// As [`Db::begin`].
     pub async fn begin_deltas(&self) -> Result<Tx, DbErr> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { deltas, turn, .. } => immediate(deltas, turn).await,
             Inner::Postgres { .. } => self.begin().await,
         }
@@ -266,25 +297,46 @@ impl Db {
     /// A view for one request. Opens nothing yet.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot(Arc::new((self.clone(), OnceCell::new())))
+        self.view(false)
     }
 
-    async fn begin_read(&self) -> Result<Tx, DbErr> {
-        let (readers, backend) = match &*self.0 {
+    /// A view for one event that is told to somebody. Opens nothing yet; it waits its turn for one of a few connections, as
+    /// long as it takes.
+    #[must_use]
+    pub fn follower_snapshot(&self) -> Snapshot {
+        self.view(true)
+    }
+
+    fn view(&self, is_of_follower: bool) -> Snapshot {
+        Snapshot(Arc::new(View {
+            db: self.clone(),
+            is_of_follower,
+            tx: OnceCell::new(),
+        }))
+    }
+
+    async fn begin_read(&self, is_of_follower: bool) -> Result<Tx, DbErr> {
+        let place = if is_of_follower {
+            let place = self.followers.clone().acquire_owned().await;
+            Some(place.map_err(|_| DbErr::Custom("the database is closed".into()))?)
+        } else {
+            None
+        };
+        let (readers, backend) = match &*self.inner {
             Inner::Sqlite { readers, .. } => (readers, Backend::Sqlite),
             Inner::Postgres { readers, .. } => (readers, Backend::Postgres),
         };
         Ok(Tx {
             inner: begun(readers).await?,
             backend,
-            _turn: None,
+            _turn: place,
         })
     }
 
     /// The connection that commands use, for reads outside a transaction and for migrating.
     #[must_use]
     pub fn system(&self, _: SystemScope) -> &DatabaseConnection {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { commands, .. } | Inner::Postgres { commands, .. } => commands,
         }
     }
@@ -292,13 +344,13 @@ impl Db {
     /// The connection for reads that need no snapshot of more than one statement.
     #[must_use]
     pub fn reader(&self, _: SystemScope) -> &DatabaseConnection {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { readers, .. } | Inner::Postgres { readers, .. } => readers,
         }
     }
 
     pub(crate) fn leases(&self) -> &DatabaseConnection {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { commands, .. } => commands,
             Inner::Postgres { leases, .. } => leases,
         }
@@ -309,7 +361,7 @@ impl Db {
         &self,
         statement: impl AsyncFnOnce() -> Result<T, DbErr>,
     ) -> Result<T, DbErr> {
-        let _turn = match &*self.0 {
+        let _turn = match &*self.inner {
             Inner::Sqlite { turn, .. } => Some(
                 turn.acquire()
                     .await
@@ -323,7 +375,7 @@ impl Db {
     /// The pools of connections, as they are at this moment.
     #[must_use]
     pub fn pools(&self) -> Vec<Pool> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite {
                 commands,
                 deltas,
@@ -356,7 +408,7 @@ impl Db {
     /// How to open further connections to a PostgreSQL server, with the same settings; `None` on SQLite.
     #[must_use]
     pub fn postgres_options(&self, _: SystemScope) -> Option<PgConnectOptions> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite { .. } => None,
             Inner::Postgres { options, .. } => Some((**options).clone()),
         }
@@ -369,7 +421,7 @@ impl Db {
     pub async fn checkpoint(&self) -> Result<(), DbErr> {
         let Inner::Sqlite {
             maintenance, turn, ..
-        } = &*self.0
+        } = &*self.inner
         else {
             return Ok(());
         };
@@ -392,7 +444,7 @@ impl Db {
 
     /// Closes all connections, once what runs on them is done.
     pub async fn close(&self) {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Sqlite {
                 commands,
                 deltas,

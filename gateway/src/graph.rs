@@ -10,7 +10,7 @@ use adapters::tasks::Tasks;
 use async_graphql::{Mode, Request, Response, ServerError, parser::types::ExecutableDocument};
 use auth::{Authority, Credential, Identity, RequestContext};
 use entities::{
-    CommandError, Db,
+    CommandError, Db, Scope,
     db::{Failure, failure},
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
@@ -144,14 +144,20 @@ impl AppGraph {
     }
 
     /// The request with what its resolvers look for, and its reader.
-    fn prepared(&self, caller: &Caller, request: Request, may_be_raw: bool) -> (Request, Reader) {
+    fn prepared(
+        &self,
+        reader: fn(&Db, Option<Scope>) -> Reader,
+        caller: &Caller,
+        request: Request,
+        may_be_raw: bool,
+    ) -> (Request, Reader) {
         let Parts {
             identity,
             request: context,
             transport,
         } = &*caller.0;
         let scope = identity.as_ref().map(|identity| identity.scope().clone());
-        let reader = Reader::new(&self.db, scope);
+        let reader = reader(&self.db, scope);
         let mode = if may_be_raw { Mode::Raw } else { Mode::Tree };
         let request = request.data(mode).data(reader.clone()).data(Asking::new(
             identity.clone(),
@@ -193,7 +199,8 @@ impl Graph for AppGraph {
             Ok(bill) => bill,
             Err(refused) => return *refused,
         };
-        let (request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
+        let (request, reader) =
+            self.prepared(Reader::new, caller, operation.request, operation.may_be_raw);
         let answer = self
             .served
             .execute(request.data(bill.tally()), operation.document);
@@ -215,7 +222,12 @@ impl Graph for AppGraph {
             Err(refused) => return stream::once(async { (*refused).into() }).boxed(),
         };
         let asked = self.followers.asked(&operation, bill.cost(), bill.room());
-        let (mut request, reader) = self.prepared(caller, operation.request, operation.may_be_raw);
+        let (mut request, reader) = self.prepared(
+            Reader::following,
+            caller,
+            operation.request,
+            operation.may_be_raw,
+        );
         request = request.data(bill.tally());
         if let Some(after) = operation.after {
             request = request.data(GoOnAfter(after));

@@ -123,6 +123,7 @@ pub struct Reader(Arc<Inner>);
 
 struct Inner {
     db: Db,
+    open: fn(&Db) -> Snapshot,
     gate: Arc<Gate>,
     view: Mutex<View>,
 }
@@ -135,12 +136,9 @@ struct View {
 }
 
 impl View {
-    fn new(db: &Db, scope: Option<Arc<Scope>>) -> Self {
+    fn new(snapshot: Snapshot, scope: Option<Arc<Scope>>) -> Self {
         Self {
-            source: Source {
-                snapshot: db.snapshot(),
-                scope,
-            },
+            source: Source { snapshot, scope },
             relations: HashMap::new(),
         }
     }
@@ -150,11 +148,28 @@ impl Reader {
     /// A reader for whoever has this scope; `None`: no credential. Opens nothing yet.
     #[must_use]
     pub fn new(db: &Db, scope: Option<Scope>) -> Self {
+        Self::opening(Db::snapshot, db, scope)
+    }
+
+    /// [`Reader::new`] for whoever is told events: they leave connections to those who ask for something, see
+    /// [`Db::follower_snapshot`].
+    #[must_use]
+    pub fn following(db: &Db, scope: Option<Scope>) -> Self {
+        Self::opening(Db::follower_snapshot, db, scope)
+    }
+
+    fn opening(open: fn(&Db) -> Snapshot, db: &Db, scope: Option<Scope>) -> Self {
         Self(Arc::new(Inner {
             db: db.clone(),
+            open,
             gate: Gate::new(),
-            view: Mutex::new(View::new(db, scope.map(Arc::new))),
+            view: Mutex::new(View::new(open(db), scope.map(Arc::new))),
         }))
+    }
+
+    /// A view of its own moment, which opens nothing yet.
+    fn fresh(&self, scope: Option<Arc<Scope>>) -> View {
+        View::new((self.0.open)(&self.0.db), scope)
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -179,17 +194,15 @@ impl Reader {
     pub fn renew(&self) {
         let mut view = self.view();
         let scope = view.source.scope.clone();
-        let before = std::mem::replace(&mut *view, View::new(&self.0.db, scope));
+        let before = std::mem::replace(&mut *view, self.fresh(scope));
         drop(view);
         drop(before);
     }
 
     /// [`Reader::renew`], as another: whoever has just signed in.
     pub fn renew_as(&self, scope: Scope) {
-        let before = std::mem::replace(
-            &mut *self.view(),
-            View::new(&self.0.db, Some(Arc::new(scope))),
-        );
+        let fresh = self.fresh(Some(Arc::new(scope)));
+        let before = std::mem::replace(&mut *self.view(), fresh);
         drop(before);
     }
 

@@ -184,9 +184,9 @@ async fn what_two_thousand_follow_in_the_same_words_is_made_once() {
 
 /// As when a server is back, and all who followed it are.
 #[tokio::test(flavor = "multi_thread")]
-async fn thousands_who_begin_at_once_are_all_let_in_and_leave_room_for_others() {
+async fn a_thousand_who_begin_at_once_are_all_let_in_and_leave_room_for_others() {
     let talk = talk(roomy(), "tokens-5-0").await;
-    let mut viewers = Viewers::open(&talk.clients, 100).await;
+    let mut viewers = Viewers::open(&talk.clients, 25).await;
     // With a cursor, so that each has something to read.
     let variables = json!({ "id": talk.first.conversation, "after": talk.first.cursor });
     viewers.subscribe(40, EVENTS, &variables).await;

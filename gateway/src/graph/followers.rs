@@ -442,7 +442,7 @@ impl Topic {
             let event = fed.recv().await?;
             Some((event, fed))
         });
-        let reader = Reader::new(&self.followers.db, Some(self.key.scope.clone()));
+        let reader = Reader::following(&self.followers.db, Some(self.key.scope.clone()));
         let tally = self.words.cost.tally(self.words.room.max_bytes());
         let mode = if self.words.may_be_raw {
             Mode::Raw

@@ -1,6 +1,11 @@
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use entities::{Db, Permissions, Principal, Role, SessionId, TenantId, UserId, db::Location};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::*;
@@ -150,4 +155,36 @@ async fn the_view_is_one_until_it_is_renewed() {
     let seen = seen.lock().unwrap();
     assert_eq!(seen[0], seen[1]);
     assert_ne!(seen[1], seen[2]);
+}
+
+#[tokio::test]
+async fn who_follows_leaves_connections_to_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = db(&folder).await;
+    let told: Vec<_> = (0..20).map(|_| db.follower_snapshot()).collect();
+    let mut opening: FuturesUnordered<_> = told.iter().map(entities::Snapshot::tx).collect();
+    let mut open = 0;
+    while let Ok(Some(view)) = timeout(Duration::from_millis(500), opening.next()).await {
+        view.unwrap();
+        open += 1;
+    }
+    assert!((1..=4).contains(&open), "{open} of 8");
+    drop(opening);
+    // more than the rest of them, one after the other
+    for _ in 0..8 {
+        let asked = db.snapshot();
+        timeout(Duration::from_secs(4), asked.tx())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    // who was told makes room for the next
+    drop(told);
+    let next: Vec<_> = (0..open).map(|_| db.follower_snapshot()).collect();
+    for view in &next {
+        timeout(Duration::from_secs(4), view.tx())
+            .await
+            .unwrap()
+            .unwrap();
+    }
 }
