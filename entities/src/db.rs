@@ -43,8 +43,8 @@ pub struct Db {
     followers: Arc<Semaphore>,
 }
 
-/// Connections for reading on SQLite, and how many of them those who follow use to be told something. As many again as
-/// `events` lets catch up are theirs as well; the others are for requests.
+/// Connections for reading on SQLite, and how many of them may be in use to tell events. Those who catch up take others, as many as
+/// `events` gives turns; what is left of the first number is always there for requests.
 const READERS_SQLITE: (u32, usize) = (8, 3);
 /// The same on PostgreSQL.
 const READERS_POSTGRES: (u32, usize) = (16, 8);
