@@ -211,9 +211,9 @@ impl Authority {
                         .one(&**tx)
                         .await?;
                     // Nobody acts on a role that is his own or above, but OWNER on OWNER.
-                    if owner
-                        .is_some_and(|owner| owner.role >= by.role() && by.role() != Role::Owner)
-                    {
+                    if owner.is_some_and(|owner| {
+                        Some(owner.role) >= by.role() && by.role() != Some(Role::Owner)
+                    }) {
                         return Err(Refusal::forbidden(path, None).into());
                     }
                 }

@@ -10,7 +10,9 @@ use adapters::clock::BootInstant;
 use chrono::{DateTime, Utc};
 use entities::{
     ApiKeyId, ApiKeyKind, CredentialKind, Permission, Permissions, Principal, Role, Scope,
-    SessionId, membership, standing::Standing, tenant, user,
+    SessionId, TenantId, UserId, api_key, membership,
+    standing::{Groups, Standing, VISITING},
+    tenant, user,
 };
 
 use crate::api_keys::Acting;
@@ -35,9 +37,10 @@ pub struct Identity(Arc<Parts>);
 struct Parts {
     scope: Scope,
     user: user::Model,
-    membership: membership::Model,
+    membership: Option<membership::Model>,
     tenant: tenant::Model,
     credential: CredentialKind,
+    api_key: Option<api_key::Model>,
     id: CredentialId,
     expires_at: Option<DateTime<Utc>>,
     read_at: BootInstant,
@@ -45,15 +48,42 @@ struct Parts {
 
 /// What a role gives whoever comes by a session, or by a key with these rights of its own.
 pub(crate) fn rights(
-    role: Role,
+    role: Option<Role>,
     is_platform_administrator: bool,
     of_key: Option<Permissions>,
 ) -> Permissions {
-    let of_role = Permissions::of(role);
+    let of_role = role.map_or(Permissions::NONE, Permissions::of);
     match of_key {
         Some(of_key) => of_key.and(of_role),
         None if is_platform_administrator => of_role.with(Permission::PlatformManage),
         None => of_role,
+    }
+}
+
+/// What somebody is and may in a tenant at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Power {
+    pub(crate) role: Option<Role>,
+    pub(crate) permissions: Permissions,
+    pub(crate) groups: Groups,
+}
+
+impl Power {
+    pub(crate) fn of(scope: &Scope) -> Self {
+        Self {
+            role: scope.role(),
+            permissions: scope.permissions(),
+            groups: scope.groups().clone(),
+        }
+    }
+
+    fn scope(self, tenant: TenantId, user: UserId, principal: Principal) -> Scope {
+        match self.role {
+            Some(role) => {
+                Scope::new(tenant, user, role, self.permissions, principal).in_groups(self.groups)
+            }
+            None => Scope::visiting(tenant, user, principal),
+        }
     }
 }
 
@@ -65,8 +95,10 @@ impl Identity {
         expires_at: Option<DateTime<Utc>>,
         read_at: BootInstant,
     ) -> Option<Self> {
-        let (tenant, membership) = standing.member()?;
-        let role = membership.role;
+        let (tenant, role) = match standing.member() {
+            Some((tenant, membership)) => (tenant, Some(membership.role)),
+            None => (standing.visited()?, None),
+        };
         let (id, credential) = match (&standing.session, &standing.key) {
             (Some(session), None) => (CredentialId::Session(session.id), session.credential),
             (None, Some(key)) => {
@@ -87,12 +119,23 @@ impl Identity {
             CredentialId::Session(id) => Principal::Session(id),
             CredentialId::Key(id) => Principal::Key(id),
         };
-        let scope = Scope::new(tenant.id, standing.user.id, role, rights, principal);
+        let power = Power {
+            role,
+            permissions: rights,
+            groups: standing.groups.clone(),
+        };
+        let mut scope = power.scope(tenant.id, standing.user.id, principal);
+        // A key of another's: it acts for this one.
+        let behind = standing.key.as_ref().map(|key| key.user_id);
+        if let Some(behind) = behind.filter(|behind| *behind != standing.user.id) {
+            scope = scope.on_behalf(behind);
+        }
         Some(Self(Arc::new(Parts {
             scope,
             user: standing.user,
-            membership: standing.membership?,
+            membership: standing.membership.filter(|_| role.is_some()),
             tenant: standing.tenant?,
+            api_key: standing.key,
             credential,
             id,
             expires_at,
@@ -112,10 +155,10 @@ impl Identity {
         &self.0.user
     }
 
-    /// The membership that is acted by.
+    /// The membership that is acted by; `None` for an administrator of the platform in a tenant that is not his.
     #[must_use]
-    pub fn membership(&self) -> &membership::Model {
-        &self.0.membership
+    pub fn membership(&self) -> Option<&membership::Model> {
+        self.0.membership.as_ref()
     }
 
     /// The tenant that is acted in.
@@ -155,27 +198,31 @@ impl Identity {
     }
 
     /// The same asker with other rights.
-    pub(crate) fn with(&self, role: Role, permissions: Permissions) -> Self {
+    pub(crate) fn with(&self, power: Power) -> Self {
         let scope = self.scope();
-        if (scope.role(), scope.permissions()) == (role, permissions) {
+        if Power::of(scope) == power {
             return self.clone();
         }
-        let scope = Scope::new(
-            scope.tenant(),
-            scope.user(),
-            role,
-            permissions,
-            scope.principal(),
-        );
-        let membership = membership::Model {
-            role,
-            ..self.0.membership.clone()
-        };
+        let role = power.role;
+        let mut changed = power.scope(scope.tenant(), scope.user(), scope.principal());
+        if let Some(behind) = scope.behind() {
+            changed = changed.on_behalf(behind);
+        }
+        let scope = changed;
+        let mut membership = self.0.membership.clone();
+        if let (Some(membership), Some(role)) = (&mut membership, role) {
+            membership.role = role;
+        }
         Self(Arc::new(Parts {
             scope,
             membership,
             ..Parts::clone(&self.0)
         }))
+    }
+
+    /// The API key's row, where it is one.
+    pub(crate) fn api_key(&self) -> Option<&api_key::Model> {
+        self.0.api_key.as_ref()
     }
 
     /// A moment before it was read.
@@ -193,7 +240,8 @@ impl Identity {
     }
 
     pub(crate) fn acting(&self) -> Acting {
-        (self.0.id, self.0.membership.id)
+        let membership = self.0.membership.as_ref();
+        (self.0.id, membership.map_or(VISITING, |it| it.id))
     }
 }
 

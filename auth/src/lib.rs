@@ -11,6 +11,7 @@ mod base62;
 mod change_password;
 mod identify;
 mod identity;
+mod on_behalf;
 mod passwords;
 mod refresh;
 mod seen;

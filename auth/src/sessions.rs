@@ -51,6 +51,10 @@ pub(crate) async fn begin(
         address: context
             .address
             .map(|address| address.to_canonical().to_string()),
+        provider: None,
+        identity_id: None,
+        provider_sid: None,
+        sealed_id_token: None,
         created_at: now,
         last_seen_at: now,
         expires_at: now + SESSION_IDLE,

@@ -1,5 +1,7 @@
 //! Setting an installation up: the first user, as owner of the first tenant. Works once.
 
+use std::sync::Arc;
+
 use adapters::sealing::Secret;
 use chrono::{DateTime, Utc};
 use entities::{
@@ -171,6 +173,9 @@ impl Authority {
                 currency: "USD".to_owned(),
                 is_active: true,
                 default_model_id: None,
+                title_model_id: None,
+                retention_days: None,
+                max_concurrent_runs: None,
                 data_key,
                 served_at: now,
                 created_at: now,
@@ -184,6 +189,8 @@ impl Authority {
                 email_key: Some(email_key(&new.email)),
                 password_hash: Some(password_hash),
                 managed_tenant_id: None,
+                is_email_proven: false,
+                created_by_key_id: None,
                 is_active: true,
                 is_platform_administrator: true,
                 last_seen_at: Some(now),
@@ -236,6 +243,7 @@ impl First {
             key: None,
             tenant: Some(self.tenant),
             membership: Some(self.membership),
+            groups: Arc::default(),
         })
     }
 }
@@ -281,7 +289,7 @@ mod tests {
             .unwrap();
         assert!(!house.auth.needs_setup().await.unwrap());
         let scope = signed_in.identity.scope();
-        assert_eq!(scope.role(), Role::Owner);
+        assert_eq!(scope.role(), Some(Role::Owner));
         assert!(scope.may(Permission::PlatformManage) && scope.may(Permission::TenantManage));
         assert_eq!(signed_in.identity.tenant().slug, "ada-s-looms");
         assert!(
@@ -305,7 +313,7 @@ mod tests {
     async fn a_seed_that_fails_undoes_all() {
         let house = House::new().await;
         let seeded = house.auth.set_up(owner(), at_the_machine(), |_, scope| {
-            assert_eq!(scope.role(), Role::Owner);
+            assert_eq!(scope.role(), Some(Role::Owner));
             Box::pin(async { Err(Refusal::invalid(&["seed"], "no").into()) })
         });
         assert!(seeded.await.is_err());

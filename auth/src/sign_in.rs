@@ -8,7 +8,7 @@ use entities::{
     CommandError, CredentialKind, SessionId, SystemScope, Tx, UserId, input, known_address,
     membership,
     query::*,
-    standing::{Standing, memberships_of},
+    standing::{Standing, groups_of, memberships_of},
     tenant, user,
 };
 
@@ -211,6 +211,7 @@ async fn begin(
         user: account,
         session: Some(session),
         key: None,
+        groups: groups_of(&**tx, &membership).await?,
         tenant: Some(tenant),
         membership: Some(membership),
     })
@@ -352,7 +353,7 @@ mod tests {
             id: entities::MembershipId(uuid::Uuid::from_u128(2)),
             tenant_id: other,
             last_used_at: Some(now - TimeDelta::days(1)),
-            ..first.membership().clone()
+            ..first.membership().unwrap().clone()
         };
         membership::Entity::add(db, there).await.unwrap();
         let into = async |tenant: Option<&str>, password: &str| {
@@ -397,7 +398,7 @@ mod tests {
             id: entities::MembershipId(uuid::Uuid::from_u128(4)),
             tenant_id: other,
             user_id: managed.id,
-            ..first.membership().clone()
+            ..first.membership().unwrap().clone()
         };
         user::Entity::add(db, managed.clone()).await.unwrap();
         membership::Entity::add(db, member).await.unwrap();

@@ -172,7 +172,7 @@ mod tests {
         let somebody = Scope::new(
             owner.identity.scope().tenant(),
             UserId(uuid::Uuid::nil()),
-            owner.identity.scope().role(),
+            entities::Role::Owner,
             owner.identity.scope().permissions(),
             owner.identity.scope().principal(),
         );

@@ -241,6 +241,10 @@ mod tests {
 
     fn good() -> Claims {
         let session = session::Model {
+            provider: None,
+            identity_id: None,
+            provider_sid: None,
+            sealed_id_token: None,
             id: SessionId(Uuid::from_u128(1)),
             user_id: UserId(Uuid::from_u128(2)),
             tenant_id: TenantId(Uuid::from_u128(3)),

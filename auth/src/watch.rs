@@ -12,7 +12,7 @@ use adapters::{
     tasks::Tasks,
 };
 use entities::{
-    ApiKeyId, CommandError, MembershipId, Permissions, Role, SessionId, SystemScope,
+    ApiKeyId, CommandError, MembershipId, SessionId, SystemScope,
     standing::{StillGood, still_good},
 };
 use futures_util::future::BoxFuture;
@@ -23,7 +23,7 @@ use crate::{
     api_keys::Acting,
     attempts,
     authority::Inner,
-    identity::{CredentialId, rights},
+    identity::{CredentialId, Power, rights},
     seen::Seen,
 };
 
@@ -42,14 +42,10 @@ const RAN_OUT: &str = "the credential has run out";
 const ENDED: &str = "the credential is no longer valid";
 
 /// How a credential stands, as far as this process knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum State {
     /// As of a moment, it gives these rights.
-    Good {
-        role: Role,
-        permissions: Permissions,
-        as_of: BootInstant,
-    },
+    Good { power: Power, as_of: BootInstant },
     /// It has ended.
     Ended,
 }
@@ -57,37 +53,35 @@ enum State {
 impl State {
     fn of(identity: &Identity) -> Self {
         Self::Good {
-            role: identity.scope().role(),
-            permissions: identity.scope().permissions(),
+            power: Power::of(identity.scope()),
             as_of: identity.read_at(),
         }
     }
 
     fn found(good: &StillGood, as_of: BootInstant) -> Self {
-        Self::Good {
+        let power = Power {
             role: good.role,
             permissions: rights(good.role, good.is_platform_administrator, good.of_key),
-            as_of,
-        }
+            groups: good.groups.clone(),
+        };
+        Self::Good { power, as_of }
     }
 
     /// What it gives the right to; `None` once it has ended.
-    fn rights(&self) -> Option<(Role, Permissions)> {
-        match *self {
-            Self::Good {
-                role, permissions, ..
-            } => Some((role, permissions)),
+    fn rights(&self) -> Option<&Power> {
+        match self {
+            Self::Good { power, .. } => Some(power),
             Self::Ended => None,
         }
     }
 
     /// Takes what was found, unless something newer is known. Whether that gives other rights.
     fn learn(&mut self, found: Self) -> bool {
-        match (*self, found) {
+        match (&*self, &found) {
             (Self::Good { as_of: known, .. }, Self::Good { as_of, .. }) if known <= as_of => {
-                let before = self.rights();
+                let differs = self.rights() != found.rights();
                 *self = found;
-                before != found.rights()
+                differs
             }
             _ => false,
         }
@@ -120,7 +114,7 @@ impl Watched {
         let mut open = self.open();
         let sender = open
             .entry(identity.acting())
-            .or_insert_with(|| watch::Sender::new(now));
+            .or_insert_with(|| watch::Sender::new(now.clone()));
         // It may have been read later than the last look.
         sender.send_if_modified(|known| known.learn(now));
         sender.subscribe()
@@ -153,20 +147,19 @@ impl Rights {
         &self.identity
     }
 
-    /// Waits until the credential gives other rights than before, in role or permissions, and answers with them. One that has
+    /// Waits until the credential gives other rights than before, in role, permissions or groups, and answers with them. One that has
     /// ended gives no answer any more: [`Authority::ended`] says that. Dropping the future loses nothing.
     pub async fn changed(&mut self) -> Identity {
-        let scope = self.identity.scope();
-        let known = (scope.role(), scope.permissions());
+        let known = Power::of(self.identity.scope());
         let other = self
             .states
-            .wait_for(|state| state.rights().is_some_and(|now| now != known))
+            .wait_for(|state| state.rights().is_some_and(|now| *now != known))
             .await
             .ok()
-            .and_then(|state| state.rights());
+            .and_then(|state| state.rights().cloned());
         match other {
-            Some((role, permissions)) => {
-                self.identity = self.identity.with(role, permissions);
+            Some(power) => {
+                self.identity = self.identity.with(power);
                 self.identity.clone()
             }
             None => std::future::pending().await,
@@ -199,9 +192,9 @@ impl Authority {
     #[must_use]
     pub fn rights(&self, identity: &Identity) -> Rights {
         let states = self.0.watched.follow(identity);
-        let known = states.borrow().rights();
+        let known = states.borrow().rights().cloned();
         let identity = match known {
-            Some((role, permissions)) => identity.with(role, permissions),
+            Some(power) => identity.with(power),
             None => identity.clone(),
         };
         Rights {
@@ -346,7 +339,7 @@ pub(crate) fn split(
 
 #[cfg(test)]
 mod tests {
-    use entities::{ApiKeyKind, membership, query::*, session};
+    use entities::{ApiKeyKind, Role, membership, query::*, session};
     use futures_util::FutureExt;
 
     use super::*;
@@ -459,13 +452,16 @@ mod tests {
                 authority.look(false).await.unwrap();
                 let now = rights.changed().now_or_never().expect("it is noticed");
                 let now = now.scope();
-                assert_eq!((now.role(), now.principal()), (role, scope.principal()));
+                assert_eq!(
+                    (now.role(), now.principal()),
+                    (Some(role), scope.principal())
+                );
                 assert!(rights.changed().now_or_never().is_none(), "once");
             }
         }
         // whoever comes later by what was read before has what is known by now
         let mut late = house.auth.rights(&identity);
-        assert_eq!(late.identity().scope().role(), Role::Admin);
+        assert_eq!(late.identity().scope().role(), Some(Role::Admin));
         assert!(late.changed().now_or_never().is_none());
         // and a look does not undo what was read after it
         house.clock.advance(Duration::from_secs(2));
@@ -478,12 +474,12 @@ mod tests {
             .await
             .unwrap();
         let newer = house.auth.again(&identity).await.unwrap();
-        assert_eq!(newer.scope().role(), Role::Editor);
+        assert_eq!(newer.scope().role(), Some(Role::Editor));
         let mut new = house.auth.rights(&newer);
         assert!(new.changed().now_or_never().is_none());
         assert_eq!(
             here.changed().await.scope().role(),
-            Role::Editor,
+            Some(Role::Editor),
             "nor hide it"
         );
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use entities::{
-    CallPurpose, CommandError, Parts, Refusal, RunId, RunStatus, Scope, llm_model, message,
+    Access, CallPurpose, CommandError, Parts, Refusal, RunId, RunStatus, Scope, llm_model, message,
     model_call, query::*, run, tenant,
 };
 use events::Command;
@@ -36,9 +36,9 @@ impl Engine {
                     .one(&**c.tx())
                     .await?
                     .ok_or_else(not_found)?
-                    .conversation_id
-                    .0;
-                c.lock(scope.tenant(), stream)
+                    .conversation_id;
+                let path = &["input", "id"];
+                conversations::find_locked(c, &scope, stream, Access::Edit, path)
                     .await?
                     .ok_or_else(not_found)?;
                 // Again, now that nobody can change it.
@@ -123,7 +123,7 @@ async fn withdraw(
     c.raise_fence(stream);
     c.wake_workers();
     usage::ended(c, &run).await?;
-    end::tell(c, &run);
+    end::tell(c, &run).await?;
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! Making, changing and deleting conversations.
 
 use entities::{
-    AgentId, Audience, ChangeAction, CommandError, ConversationId, MessageId, Permission, Refusal,
-    ResourceKind, RunStatus, Scope, TenantId, UserId, agent, conversation, input, message,
+    Access, AgentId, Audience, ChangeAction, CommandError, ConversationId, MessageId, Permission,
+    Refusal, ResourceKind, RunStatus, Scope, TenantId, agent, conversation, input, message,
     query::*, run, tree,
 };
 use events::Command;
@@ -10,6 +10,7 @@ use events::Command;
 use crate::{
     Engine,
     event::{self, Body, ConversationFacts},
+    start::SYSTEM,
 };
 
 /// What a conversation is made of.
@@ -76,7 +77,7 @@ impl Engine {
         let scope = scope.clone();
         self.command(move |c| {
             Box::pin(async move {
-                let mut row = locked(c, &scope, id, &["input", "id"]).await?;
+                let mut row = locked(c, &scope, id, Access::Edit, &["input", "id"]).await?;
                 if let Some(Some(agent)) = input.agent {
                     usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
                 }
@@ -113,7 +114,7 @@ impl Engine {
                     .await?;
                 let facts = facts(c, &row).await?;
                 c.append(id.0, None, Body::ConversationUpdated(facts).draft());
-                changed(c, &scope, id, ChangeAction::Updated);
+                changed(c, &row, ChangeAction::Updated);
                 Ok(id)
             })
         })
@@ -133,7 +134,7 @@ impl Engine {
         let scope = scope.clone();
         self.command(move |c| {
             Box::pin(async move {
-                locked(c, &scope, id, &["input", "id"]).await?;
+                let row = locked(c, &scope, id, Access::Manage, &["input", "id"]).await?;
                 let open = [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting];
                 let runs = run::Entity::in_tenant(&scope)
                     .filter(run::Column::ConversationId.eq(id))
@@ -144,7 +145,7 @@ impl Engine {
                 for run in runs {
                     let id = run.id.0;
                     crate::cancel::cancel(c, run).await?;
-                    let seen_by = Some(Audience::owner(scope.user()));
+                    let seen_by = Some(row.audience());
                     c.changed(&scope, ResourceKind::Run, id, seen_by, None);
                 }
                 conversation::Entity::change_in(&scope)
@@ -158,7 +159,7 @@ impl Engine {
                     .exec(&**c.tx())
                     .await?;
                 c.append(id.0, None, event::deleted());
-                changed(c, &scope, id, ChangeAction::Deleted);
+                changed(c, &row, ChangeAction::Deleted);
                 Ok(id)
             })
         })
@@ -190,11 +191,11 @@ pub(crate) fn new(
 ) -> conversation::Model {
     let id = ConversationId(c.clock().uuid());
     c.create(scope.tenant(), id.0);
-    changed(c, scope, id, ChangeAction::Created);
-    conversation::Model {
+    let row = conversation::Model {
         id,
         tenant_id: scope.tenant(),
         owner_id: scope.user(),
+        reach: None,
         agent_id: agent,
         title_by_person: title.is_some(),
         title_due_at: None,
@@ -210,25 +211,30 @@ pub(crate) fn new(
         created_at: c.now(),
         updated_at: c.now(),
         deleted_at: None,
-    }
+    };
+    changed(c, &row, ChangeAction::Created);
+    row
 }
 
-/// The caller's conversation, its stream locked.
+/// A conversation that the caller may go so far with, its stream locked.
 pub(crate) async fn locked(
     c: &mut Command,
     scope: &Scope,
     id: ConversationId,
+    least: Access,
     path: &[&str],
 ) -> Result<conversation::Model, CommandError> {
-    let found = find_locked(c, scope, id).await?;
+    let found = find_locked(c, scope, id, least, path).await?;
     Ok(found.ok_or_else(|| Refusal::not_found(path, id))?)
 }
 
-/// The same, for whoever has named something else by which it was found.
+/// The same, for whoever has named something else at `path` by which it was found.
 pub(crate) async fn find_locked(
     c: &mut Command,
     scope: &Scope,
     id: ConversationId,
+    least: Access,
+    path: &[&str],
 ) -> Result<Option<conversation::Model>, CommandError> {
     if c.lock(scope.tenant(), id.0).await?.is_none() {
         return Ok(None);
@@ -238,14 +244,20 @@ pub(crate) async fn find_locked(
         .filter(conversation::Column::Id.eq(id))
         .one(&**c.tx())
         .await?;
+    let access =
+        |row: &conversation::Model| scope.access(ResourceKind::Conversation, &row.audience());
+    if row.as_ref().is_some_and(|row| access(row) < Some(least)) {
+        return Err(Refusal::forbidden(path, None).into());
+    }
     Ok(row)
 }
 
-/// A message that the caller sees and its conversation, read when that one's stream is locked.
+/// A message at `path` in a conversation that the caller may change, and that conversation, read when its stream is locked.
 pub(crate) async fn locked_by_message(
     c: &mut Command,
     scope: &Scope,
     id: MessageId,
+    path: &[&str],
 ) -> Result<Option<(conversation::Model, message::Model)>, CommandError> {
     let seen = message::Entity::seen(scope).filter(message::Column::Id.eq(id));
     let stream: Option<ConversationId> = seen
@@ -258,7 +270,7 @@ pub(crate) async fn locked_by_message(
     let Some(stream) = stream else {
         return Ok(None);
     };
-    let Some(conversation) = find_locked(c, scope, stream).await? else {
+    let Some(conversation) = find_locked(c, scope, stream, Access::Edit, path).await? else {
         return Ok(None);
     };
     let row = seen.one(&**c.tx()).await?;
@@ -297,7 +309,7 @@ pub(crate) async fn usable_agent(
         .one(&**c.tx())
         .await?;
     let row = row
-        .filter(|row| scope.access(row.owner_id, row.visibility).is_some())
+        .filter(|row| scope.access(ResourceKind::Agent, &row.audience()).is_some())
         .ok_or_else(|| Refusal::not_found(path, id))?;
     if !scope.may(Permission::AgentsUse) {
         return Err(Refusal::forbidden(path, Some(Permission::AgentsUse)).into());
@@ -322,24 +334,39 @@ pub(crate) async fn facts(
     Ok(facts)
 }
 
-/// Says in the tenant's `changes` that a conversation of the caller's own changed.
-pub(crate) fn changed(c: &mut Command, scope: &Scope, id: ConversationId, action: ChangeAction) {
-    tell(c, scope.tenant(), scope.user(), id, action);
+/// Who sees a conversation at this moment.
+pub(crate) async fn seen_by(
+    c: &Command,
+    tenant: TenantId,
+    id: ConversationId,
+) -> Result<Audience, CommandError> {
+    let row = conversation::Entity::anywhere(SYSTEM)
+        .filter(conversation::Column::TenantId.eq(tenant))
+        .filter(conversation::Column::Id.eq(id))
+        .one(&**c.tx())
+        .await?;
+    let row = row.ok_or_else(|| CommandError::Internal(format!("{id} is not there")))?;
+    Ok(row.audience())
 }
 
-/// The same of anybody's: its owner alone sees it.
+/// Says in the tenant's `changes` that a conversation changed.
+pub(crate) fn changed(c: &mut Command, row: &conversation::Model, action: ChangeAction) {
+    tell(c, row.tenant_id, row.audience(), row.id, action);
+}
+
+/// The same where the row is not at hand.
 pub(crate) fn tell(
     c: &mut Command,
     tenant: TenantId,
-    owner: UserId,
+    seen_by: Audience,
     id: ConversationId,
     action: ChangeAction,
 ) {
-    let owner = Some(Audience::owner(owner));
+    let seen_by = Some(seen_by);
     let (before, after) = match action {
-        ChangeAction::Created => (None, owner),
-        ChangeAction::Updated => (owner, owner),
-        ChangeAction::Deleted => (owner, None),
+        ChangeAction::Created => (None, seen_by),
+        ChangeAction::Updated => (seen_by.clone(), seen_by),
+        ChangeAction::Deleted => (seen_by, None),
     };
     c.changed_in(tenant, ResourceKind::Conversation, id.0, before, after);
 }

@@ -1,8 +1,8 @@
 //! Ends: the message's, then the run's, in one transaction with the stream's lock held, and nothing after them.
 
 use entities::{
-    Audience, ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError,
-    RunStatus, ToolCallStatus, conversation, message, query::*, run, tool_call,
+    ChangeAction, CommandError, MessageStatus, Part, Parts, ResourceKind, RunError, RunStatus,
+    ToolCallStatus, conversation, message, query::*, run, tool_call,
 };
 use events::Command;
 
@@ -141,7 +141,7 @@ pub(crate) async fn end(
     c.finished(run.tenant_id, stream, run.id, run.first_seq, terminal_seq);
     c.wake_workers();
     usage::ended(c, &run).await?;
-    tell(c, &run);
+    tell(c, &run).await?;
     Ok(())
 }
 
@@ -185,16 +185,22 @@ async fn drop_tool_calls(c: &mut Command, run: &run::Model) -> Result<(), Comman
 }
 
 /// Says in the tenant's `changes` that a run changed, and with it its conversation: what runs in it, when something was last said.
-pub(crate) fn tell(c: &mut Command, run: &run::Model) {
-    // Whose conversation it is asks in it, and nobody else.
-    let owner = run.user_id;
-    let seen_by = Some(Audience::owner(owner));
+pub(crate) async fn tell(c: &mut Command, run: &run::Model) -> Result<(), CommandError> {
+    let seen_by = conversations::seen_by(c, run.tenant_id, run.conversation_id).await?;
     conversations::tell(
         c,
         run.tenant_id,
-        owner,
+        seen_by.clone(),
         run.conversation_id,
         ChangeAction::Updated,
     );
-    c.changed_in(run.tenant_id, ResourceKind::Run, run.id.0, seen_by, seen_by);
+    let seen_by = Some(seen_by);
+    c.changed_in(
+        run.tenant_id,
+        ResourceKind::Run,
+        run.id.0,
+        seen_by.clone(),
+        seen_by,
+    );
+    Ok(())
 }

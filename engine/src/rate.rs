@@ -47,9 +47,10 @@ impl Engine {
         self.command(move |c| {
             Box::pin(async move {
                 const PATH: &[&str] = &["input", "id"];
-                let (_, mut row) = conversations::locked_by_message(c, &scope, input.message)
-                    .await?
-                    .ok_or_else(|| Refusal::not_found(PATH, input.message))?;
+                let (_, mut row) =
+                    conversations::locked_by_message(c, &scope, input.message, &["input", "id"])
+                        .await?
+                        .ok_or_else(|| Refusal::not_found(PATH, input.message))?;
                 if row.role != MessageRole::Assistant {
                     return Err(Refusal::invalid(PATH, "only answers can be rated").into());
                 }

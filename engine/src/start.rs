@@ -102,7 +102,7 @@ pub(crate) async fn start(
         })
         .exec(&**c.tx())
         .await?;
-    end::tell(c, &run);
+    end::tell(c, &run).await?;
     let (fence, head) = (c.fence(stream), c.head(stream));
     Ok(Some(Started {
         run,
@@ -226,7 +226,7 @@ pub(crate) async fn resume(
         })
         .exec(&**c.tx())
         .await?;
-    end::tell(c, &run);
+    end::tell(c, &run).await?;
     let (fence, head) = (c.fence(stream), c.head(stream));
     Ok(Some(Started {
         run,

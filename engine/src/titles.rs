@@ -322,13 +322,7 @@ impl Engine {
                     if is_written {
                         let facts = conversations::facts(c, &row).await?;
                         c.append(id.0, None, Body::ConversationUpdated(facts).draft());
-                        conversations::tell(
-                            c,
-                            row.tenant_id,
-                            row.owner_id,
-                            id,
-                            ChangeAction::Updated,
-                        );
+                        conversations::changed(c, &row, ChangeAction::Updated);
                     }
                     Ok(())
                 })

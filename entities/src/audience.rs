@@ -3,16 +3,60 @@
 use sea_orm::FromJsonQueryResult;
 use serde::{Deserialize, Serialize};
 
-use crate::{Permission, ResourceKind, Scope, UserId, Visibility};
+use crate::{Access, GroupId, Permission, ResourceKind, Scope, UserId, Visibility};
 
 /// Who sees a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audience {
     /// Its owner.
-    owner: UserId,
+    pub(crate) owner: UserId,
     /// Who else does.
     #[serde(default = "private", skip_serializing_if = "is_private")]
-    visibility: Visibility,
+    pub(crate) visibility: Visibility,
+    /// Where it lives and with whom it is shared.
+    #[serde(default, flatten)]
+    pub(crate) reach: Reach,
+}
+
+/// Where a resource lives and with whom it is shared. A group is named with those around it, the innermost first: they stay as
+/// they are for as long as there is the group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, FromJsonQueryResult)]
+pub struct Reach {
+    /// The group that it lives in; empty where it is its owner's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<GroupId>,
+    /// With whom it is shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Shared>,
+}
+
+impl Reach {
+    /// Whether it lives nowhere and is shared with nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.group.is_empty() && self.shares.is_empty()
+    }
+}
+
+/// That a resource is shared, and how far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// With whom.
+    pub with: Grantee,
+    /// How far they may go.
+    pub access: Access,
+}
+
+/// With whom something is shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grantee {
+    /// A user.
+    User(UserId),
+    /// The members of a group, which is named with those around it.
+    Group(Vec<GroupId>),
+    /// Everybody in the tenant.
+    Tenant,
 }
 
 fn private() -> Visibility {
@@ -31,13 +75,42 @@ impl Audience {
     /// Its owner, and whom `visibility` covers.
     #[must_use]
     pub fn new(owner: UserId, visibility: Visibility) -> Self {
-        Self { owner, visibility }
+        Self {
+            owner,
+            visibility,
+            reach: Reach::default(),
+        }
     }
 
-    /// Its owner alone: of a conversation and of its runs.
+    /// Its owner alone: of a conversation and of its runs that are not shared.
     #[must_use]
     pub fn owner(owner: UserId) -> Self {
         Self::new(owner, Visibility::Private)
+    }
+
+    /// The members of a group, which is named with those around it, and whoever manages members.
+    #[must_use]
+    pub fn of_group(chain: Vec<GroupId>) -> Self {
+        let nobody = UserId(uuid::Uuid::nil());
+        Self {
+            reach: Reach {
+                group: chain,
+                shares: Vec::new(),
+            },
+            ..Self::new(nobody, Visibility::Group)
+        }
+    }
+
+    /// The same where it lives in a group, or is shared.
+    #[must_use]
+    pub fn reaching(self, reach: Option<&Reach>) -> Self {
+        match reach {
+            Some(reach) => Self {
+                reach: reach.clone(),
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// Whether who asks by `scope`, in the tenant of the resource, sees a resource of this kind that has this audience: what
@@ -45,31 +118,34 @@ impl Audience {
     #[must_use]
     pub fn covers(&self, kind: ResourceKind, scope: &Scope) -> bool {
         use Permission::{
-            AgentsEdit, AgentsUse, ConversationsUse, KnowledgeEdit, KnowledgeRead, ToolsManage,
+            AgentsEdit, AgentsUse, ConversationsUse, KnowledgeEdit, KnowledgeRead, MembersManage,
+            ToolsManage,
         };
         let any = |permissions: &[Permission]| permissions.iter().any(|&it| scope.may(it));
-        let owns = self.owner == scope.user();
-        let has_access = scope.access(self.owner, self.visibility).is_some();
+        let access = scope.access(kind, self);
         match kind {
-            // Nobody's role reaches into the conversations of others.
-            ResourceKind::Conversation | ResourceKind::Run => owns && any(&[ConversationsUse]),
-            ResourceKind::Approval | ResourceKind::File => owns,
-            ResourceKind::Agent => has_access && any(&[AgentsUse, AgentsEdit]),
+            ResourceKind::Conversation | ResourceKind::Run => {
+                access >= Some(Access::Read) && any(&[ConversationsUse])
+            }
+            ResourceKind::Approval | ResourceKind::File => access.is_some(),
+            ResourceKind::Agent => access.is_some() && any(&[AgentsUse, AgentsEdit]),
             ResourceKind::KnowledgeBase | ResourceKind::Document => {
-                has_access && any(&[KnowledgeRead, KnowledgeEdit])
+                access.is_some() && any(&[KnowledgeRead, KnowledgeEdit])
             }
             ResourceKind::Tool | ResourceKind::McpServer | ResourceKind::Skill => {
-                has_access && any(&[AgentsUse, AgentsEdit, ToolsManage])
+                access.is_some() && any(&[AgentsUse, AgentsEdit, ToolsManage])
             }
-            ResourceKind::Model | ResourceKind::Group | ResourceKind::Membership => has_access,
+            ResourceKind::Model => access.is_some(),
+            ResourceKind::Group => {
+                any(&[MembersManage]) || scope.role_in(&self.reach.group).is_some()
+            }
+            ResourceKind::Membership => any(&[MembersManage]) || self.owner == scope.user(),
         }
     }
 }
 
 /// Who saw a resource before a change of it, and who does after it; `None`: it was not there, or is gone.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, FromJsonQueryResult,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Audiences {
     /// Before.
     #[serde(default)]

@@ -119,6 +119,18 @@ ids! {
     RunId = "run";
     /// A call of a tool, asked for by a model.
     ToolCallId = "call";
+    /// A group of a tenant.
+    GroupId = "group";
+    /// That a user belongs to a group.
+    GroupMemberId = "groupmember";
+    /// That a resource is shared. Never shown.
+    ShareId = "share";
+    /// An invitation into a tenant.
+    InvitationId = "invitation";
+    /// An account at an OpenID provider, bound to a user.
+    IdentityId = "identity";
+    /// An entry of the audit log.
+    AuditEntryId = "audit";
     /// A process that carries runs. Never shown.
     WorkerId = "worker";
 }

@@ -16,16 +16,18 @@ pub mod query;
 pub mod runs;
 pub mod scope;
 pub mod search;
+pub mod sharing;
 mod tables;
 pub mod tree;
 pub mod turns;
 pub mod usage;
 
-pub use audience::{Audience, Audiences};
+pub use audience::{Audience, Audiences, Grantee, Reach, Shared};
 pub use db::{Backend, Db, DbErr, Snapshot, Tx};
 pub use ids::{
-    AgentId, AgentVersionId, ApiKeyId, ConversationId, IdError, MembershipId, MessageId, ModelId,
-    RunId, SecretId, SessionId, TenantId, ToolCallId, UserId, WorkerId,
+    AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId, GroupMemberId,
+    IdError, IdentityId, InvitationId, MembershipId, MessageId, ModelId, RunId, SecretId,
+    SessionId, ShareId, TenantId, ToolCallId, UserId, WorkerId,
 };
 pub use outcome::{CommandError, Reference, Refusal};
 pub use scope::{Access, Permission, Permissions, Principal, Role, Scope, SystemScope, Visibility};

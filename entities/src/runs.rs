@@ -6,15 +6,17 @@ use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult,
     QueryFilter, QuerySelect, QueryTrait, Select, Statement, Value,
-    sea_query::{Expr, ExprTrait},
+    sea_query::{Alias, Expr, ExprTrait, Query},
 };
 use uuid::Uuid;
 
 use crate::{
-    AgentId, Backend, Db, MessageId, RunId, RunStatus, Scope, SystemScope, TenantId, Tx, WorkerId,
-    conversation, message,
+    Access, AgentId, Backend, Db, MessageId, ResourceKind, RunId, RunStatus, Scope, SystemScope,
+    TenantId, Tx, WorkerId, conversation, message,
     page::{Page, paged_by},
-    run, tool_call,
+    run,
+    sharing::reaching,
+    tool_call,
 };
 
 /// The longest path from a message to its root that is read.
@@ -348,12 +350,50 @@ impl message::Entity {
 }
 
 impl conversation::Entity {
-    /// The conversations that the scope sees: its user's own.
+    /// The conversations that the scope sees: its user's own, and those that are shared with him.
     #[must_use]
     pub fn seen(scope: &Scope) -> Select<Self> {
-        Self::in_tenant(scope)
-            .filter(conversation::Column::OwnerId.eq(scope.user()))
-            .filter(conversation::Column::DeletedAt.is_null())
+        let shared = reaching(scope, ResourceKind::Conversation, Access::Read);
+        let either = Condition::any()
+            .add(conversation::Column::OwnerId.eq(scope.user()))
+            .add(conversation::Column::Id.in_subquery(shared));
+        Self::there(scope).filter(either)
+    }
+
+    /// The conversations of the scope's user. A list goes through them by their index.
+    #[must_use]
+    pub fn own(scope: &Scope) -> Select<Self> {
+        Self::there(scope).filter(conversation::Column::OwnerId.eq(scope.user()))
+    }
+
+    /// The conversations of others that are shared with the scope's user.
+    #[must_use]
+    pub fn shared(scope: &Scope) -> Select<Self> {
+        let shared = reaching(scope, ResourceKind::Conversation, Access::Read);
+        Self::there(scope)
+            .filter(conversation::Column::OwnerId.ne(scope.user()))
+            .filter(conversation::Column::Id.in_subquery(shared))
+    }
+
+    /// The conversations of two pages of them.
+    #[must_use]
+    pub fn either(scope: &Scope, one: Select<Self>, other: Select<Self>) -> Select<Self> {
+        // Each in a table of its own: the databases do not agree on a limit right within `in`.
+        let ids = |page: Select<Self>| {
+            let page = page.select_only().column(conversation::Column::Id);
+            Query::select()
+                .column(conversation::Column::Id)
+                .from_subquery(page.into_query(), Alias::new("page"))
+                .to_owned()
+        };
+        let either = Condition::any()
+            .add(conversation::Column::Id.in_subquery(ids(one)))
+            .add(conversation::Column::Id.in_subquery(ids(other)));
+        Self::there(scope).filter(either)
+    }
+
+    fn there(scope: &Scope) -> Select<Self> {
+        Self::in_tenant(scope).filter(conversation::Column::DeletedAt.is_null())
     }
 
     /// Narrows conversations to those in which a run is under way or waits, or to the others.

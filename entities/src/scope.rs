@@ -1,11 +1,14 @@
 //! Who is asking, in which tenant, and what they may do: the value that every read and command is handed.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult, Iterable};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::ids::{ApiKeyId, SessionId, TenantId, UserId};
+use crate::{
+    Audience, Grantee, ResourceKind,
+    ids::{ApiKeyId, GroupId, SessionId, TenantId, UserId},
+};
 
 /// What a member is in a tenant. Ordered: OWNER is the greatest.
 #[derive(
@@ -169,7 +172,26 @@ impl<'de> Deserialize<'de> for Permissions {
 }
 
 /// How far one may go with a resource. Ordered: MANAGE is the greatest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+)]
+#[sea_orm(
+    rs_type = "String",
+    db_type = "Text",
+    rename_all = "SCREAMING_SNAKE_CASE"
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Access {
     /// Through an agent or a picker.
     Use,
@@ -218,9 +240,11 @@ pub enum Principal {
 pub struct Scope {
     tenant: TenantId,
     user: UserId,
-    role: Role,
+    role: Option<Role>,
+    groups: Arc<[(GroupId, Role)]>,
     permissions: Permissions,
     principal: Principal,
+    behind: Option<UserId>,
 }
 
 impl Scope {
@@ -236,9 +260,40 @@ impl Scope {
         Self {
             tenant,
             user,
-            role,
+            role: Some(role),
+            groups: Arc::default(),
             permissions,
             principal,
+            behind: None,
+        }
+    }
+
+    /// An administrator of the platform in a tenant that is not his: he sees nothing of its resources.
+    #[must_use]
+    pub fn visiting(tenant: TenantId, user: UserId, principal: Principal) -> Self {
+        Self {
+            tenant,
+            user,
+            role: None,
+            groups: Arc::default(),
+            permissions: Permissions::NONE.with(Permission::PlatformManage),
+            principal,
+            behind: None,
+        }
+    }
+
+    /// The same with the groups that the user is a member of himself, and as what.
+    #[must_use]
+    pub fn in_groups(self, groups: Arc<[(GroupId, Role)]>) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The same where the account of a service key acts for the user.
+    #[must_use]
+    pub fn on_behalf(self, behind: UserId) -> Self {
+        Self {
+            behind: Some(behind),
+            ..self
         }
     }
 
@@ -254,10 +309,16 @@ impl Scope {
         self.user
     }
 
-    /// His role there.
+    /// His role there; `None` for an administrator of the platform who is no member. Compares below every role.
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> Option<Role> {
         self.role
+    }
+
+    /// The groups that he is a member of himself, and as what. He is a member of every group within them as well.
+    #[must_use]
+    pub fn groups(&self) -> &Arc<[(GroupId, Role)]> {
+        &self.groups
     }
 
     /// His rights there.
@@ -272,20 +333,63 @@ impl Scope {
         self.principal
     }
 
+    /// The account of the service key that acts for the user, where one does.
+    #[must_use]
+    pub fn behind(&self) -> Option<UserId> {
+        self.behind
+    }
+
     /// Whether `permission` is among his rights.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {
         self.permissions.has(permission)
     }
 
-    /// How far he may go with an agent or model of this tenant; `None`: for him it does not exist.
+    /// What he is in a group that is named with those around it: the greatest of his roles in any of them.
     #[must_use]
-    pub fn access(&self, owner: UserId, visibility: Visibility) -> Option<Access> {
-        if owner == self.user || self.role >= Role::Admin {
-            Some(Access::Manage)
-        } else {
-            (visibility == Visibility::Tenant).then_some(Access::Read)
+    pub fn role_in(&self, chain: &[GroupId]) -> Option<Role> {
+        let among = |(group, role): &(GroupId, Role)| chain.contains(group).then_some(*role);
+        self.groups.iter().filter_map(among).max()
+    }
+
+    fn is_reached_by(&self, with: &Grantee) -> bool {
+        match with {
+            Grantee::User(user) => *user == self.user,
+            Grantee::Group(chain) => self.role_in(chain).is_some(),
+            Grantee::Tenant => true,
         }
+    }
+
+    /// How far he may go with a resource of this tenant; `None`: for him it does not exist. The most of what its owner may,
+    /// shares, its visibility, the group that it lives in, and the role in the tenant give: an administrator's reaches into no
+    /// conversation of others.
+    #[must_use]
+    pub fn access(&self, kind: ResourceKind, audience: &Audience) -> Option<Access> {
+        let role = self.role?;
+        let owns = audience.owner == self.user;
+        let administers = role >= Role::Admin && kind.is_administered();
+        if owns || administers {
+            return Some(Access::Manage);
+        }
+        let in_group = self.role_in(&audience.reach.group);
+        let by_group = in_group.and_then(|role| match role {
+            Role::Owner | Role::Admin => Some(Access::Manage),
+            Role::Editor => Some(Access::Edit),
+            Role::Member => None,
+        });
+        let is_shown = match audience.visibility {
+            Visibility::Private => false,
+            Visibility::Group => in_group.is_some(),
+            Visibility::Tenant => true,
+        };
+        let shares = audience.reach.shares.iter();
+        let by_shares = shares
+            .filter(|share| self.is_reached_by(&share.with))
+            .map(|share| share.access);
+        by_shares
+            .chain(by_group)
+            .chain(is_shown.then_some(Access::Read))
+            .max()
     }
 }
 

@@ -264,7 +264,7 @@ impl Command {
             Some(known) => self.changes.remove(known).audience.before,
             None => before,
         };
-        let action = match (before, after) {
+        let action = match (&before, &after) {
             (None, None) => return,
             (None, Some(_)) => ChangeAction::Created,
             (Some(_), Some(_)) => ChangeAction::Updated,

@@ -3,15 +3,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use entities::{
-    Access, AgentId, AgentVersionId, Permission, Scope, UserId, Visibility, agent, agent_version,
-    each,
+    Access, AgentId, AgentVersionId, Permission, ResourceKind, Scope, UserId, Visibility, agent,
+    agent_version, each,
     page::{self, Page, Rows, paged},
     query::*,
+    sharing::{Whose, covered},
 };
 
 use crate::{
     Asker, Found, LoadError, Reader, Relation, Source,
-    access::{access, covered},
+    access::access,
     listing::{Listing, by_listing, dealt},
     matching::holding,
     reader::{rows_by, values_by},
@@ -54,7 +55,7 @@ pub(crate) fn viewer(source: &Source) -> Option<&Scope> {
 
 /// How far whoever asks may go with an agent.
 pub(crate) fn access_to(scope: &Scope, row: &agent::Model) -> Option<Access> {
-    access(scope, row.owner_id, row.visibility, row.deleted_at)
+    access(scope, ResourceKind::Agent, &row.audience(), row.deleted_at)
 }
 
 /// Those of these agents that whoever asks may see.
@@ -376,10 +377,11 @@ async fn listed(
 /// Those that are not deleted and that the scope gives any access to.
 fn seen(scope: &Scope) -> Select<agent::Entity> {
     let there = agent::Entity::in_tenant(scope).filter(agent::Column::DeletedAt.is_null());
-    covered(
-        there,
-        scope,
-        agent::Column::OwnerId,
-        agent::Column::Visibility,
-    )
+    let whose = Whose {
+        id: agent::Column::Id,
+        owner: agent::Column::OwnerId,
+        visibility: agent::Column::Visibility,
+        group: agent::Column::GroupId,
+    };
+    covered(there, scope, ResourceKind::Agent, whose)
 }

@@ -1,4 +1,4 @@
-//! Conversations, as whoever asks may see them: his own, with the right to have any.
+//! Conversations, as whoever asks may see them: his own and those shared with him, with the right to have any.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -76,7 +76,7 @@ impl Relation for HeadOf {
     }
 }
 
-/// A page of the conversations in which an agent answers, most recently active first: `last_activity_at, id`.
+/// A page of the asker's own conversations in which an agent answers, most recently active first: `last_activity_at, id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ConversationsWith {
     /// The agent.
@@ -92,7 +92,7 @@ impl Relation for ConversationsWith {
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let mut found = HashMap::with_capacity(keys.len());
         for (listing, keys) in by_listing(keys, |key| &key.listing) {
-            let select = conversation::Entity::seen(scope)
+            let select = conversation::Entity::own(scope)
                 .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.agent)));
             let of = conversation::Column::AgentId;
             let (order, page, tx) = (&RECENTLY_ACTIVE, listing.page(), &**source.tx().await?);
@@ -108,7 +108,7 @@ impl Relation for ConversationsWith {
     }
 }
 
-/// How many conversations an agent answers in, if any; `None` for more than [`page::COUNTED`].
+/// How many of the asker's own conversations an agent answers in, if any; `None` for more than [`page::COUNTED`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConversationCountWith(pub AgentId);
 
@@ -117,7 +117,7 @@ impl Relation for ConversationCountWith {
     const ASKER: Asker = talker;
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
-        let select = conversation::Entity::seen(scope)
+        let select = conversation::Entity::own(scope)
             .filter(conversation::Column::AgentId.is_in(keys.iter().map(|key| key.0)));
         let tx = source.tx().await?;
         let counts = each::counts(select, conversation::Column::AgentId, &**tx).await?;
@@ -132,12 +132,13 @@ const RECENTLY_ACTIVE: [conversation::Column; 2] = [
 const NEWEST: [conversation::Column; 2] =
     [conversation::Column::CreatedAt, conversation::Column::Id];
 
+/// Narrows conversations to those that pass the filter.
 async fn filtered(
+    mut select: Select<conversation::Entity>,
     scope: &Scope,
     source: &Source,
     filter: &ConversationFilter,
 ) -> Result<Select<conversation::Entity>, LoadError> {
-    let mut select = conversation::Entity::seen(scope);
     if let Some(agent) = filter.agent {
         select = select.filter(conversation::Column::AgentId.eq(agent));
     }
@@ -152,6 +153,19 @@ async fn filtered(
         select = select.filter(conversation::Entity::holding(scope, backend, asked));
     }
     Ok(select)
+}
+
+/// Narrows and orders conversations to a page.
+fn ordered(
+    select: Select<conversation::Entity>,
+    order: ConversationOrder,
+    page: &Page,
+) -> Select<conversation::Entity> {
+    match order {
+        ConversationOrder::RecentlyActive => paged(select, &RECENTLY_ACTIVE, true, page),
+        ConversationOrder::Newest => paged(select, &NEWEST, true, page),
+        ConversationOrder::Title => conversation::Entity::by_title(select, page),
+    }
 }
 
 impl Reader {
@@ -169,13 +183,21 @@ impl Reader {
             let Some(scope) = talker(&source) else {
                 return Ok(page.cut(Vec::new()));
             };
-            let select = filtered(scope, &source, &filter).await?;
-            let select = match order {
-                ConversationOrder::RecentlyActive => paged(select, &RECENTLY_ACTIVE, true, &page),
-                ConversationOrder::Newest => paged(select, &NEWEST, true, &page),
-                ConversationOrder::Title => conversation::Entity::by_title(select, &page),
-            };
-            let rows = select.all(&**source.tx().await?).await?;
+            // His own and what others share with him are each read as far as the page goes, by the index that fits.
+            let (own, shared) = (
+                conversation::Entity::own(scope),
+                conversation::Entity::shared(scope),
+            );
+            let own = ordered(filtered(own, scope, &source, &filter).await?, order, &page);
+            let shared = ordered(
+                filtered(shared, scope, &source, &filter).await?,
+                order,
+                &page,
+            );
+            let either = conversation::Entity::either(scope, own, shared);
+            let rows = ordered(either, order, &page)
+                .all(&**source.tx().await?)
+                .await?;
             Ok(page.cut(rows.into_iter().map(Arc::new).collect()))
         })
         .await
@@ -193,8 +215,13 @@ impl Reader {
             let Some(scope) = talker(&source) else {
                 return Ok(Some(0));
             };
-            let select = filtered(scope, &source, &filter).await?;
-            Ok(page::count(select, &**source.tx().await?).await?)
+            let tx = &**source.tx().await?;
+            let own = conversation::Entity::own(scope);
+            let own = page::count(filtered(own, scope, &source, &filter).await?, tx).await?;
+            let shared = conversation::Entity::shared(scope);
+            let shared = page::count(filtered(shared, scope, &source, &filter).await?, tx).await?;
+            let all = own.zip(shared).map(|(own, shared)| own + shared);
+            Ok(all.filter(|all| *all <= page::COUNTED))
         })
         .await
     }

@@ -18,14 +18,16 @@ use crate::{Found, LoadError, Reader, Relation, Source, reader::rows_by};
 pub struct Member {
     /// The account.
     pub user: user::Model,
-    /// That it belongs to the tenant, or once did.
-    pub membership: membership::Model,
+    /// That it belongs to the tenant, or once did. `None` of an administrator of the platform who looks at another's tenant.
+    pub membership: Option<membership::Model>,
 }
 
 /// A membership with both its ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Belonging {
-    /// The user and the membership.
+    /// That the user belongs to the tenant, or once did.
+    pub membership: membership::Model,
+    /// The user.
     pub member: Arc<Member>,
     /// The tenant.
     pub tenant: Arc<tenant::Model>,
@@ -41,9 +43,15 @@ impl Relation for MemberOf {
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let users = keys.iter().map(|key| key.0).collect();
         let rows = people::members(scope, &**source.tx().await?, users).await?;
-        let found = rows
-            .into_iter()
-            .map(|(membership, user)| (Self(user.id), Arc::new(Member { user, membership })));
+        let found = rows.into_iter().map(|(membership, user)| {
+            (
+                Self(user.id),
+                Arc::new(Member {
+                    user,
+                    membership: Some(membership),
+                }),
+            )
+        });
         Ok(found.collect())
     }
 }
@@ -69,7 +77,11 @@ impl Relation for BelongingOf {
 impl Belonging {
     fn of((membership, user, tenant): (membership::Model, user::Model, tenant::Model)) -> Self {
         Self {
-            member: Arc::new(Member { user, membership }),
+            membership: membership.clone(),
+            member: Arc::new(Member {
+                user,
+                membership: Some(membership),
+            }),
             tenant: Arc::new(tenant),
         }
     }

@@ -8,16 +8,17 @@ use std::{
 use chrono::{DateTime, Utc};
 use engine::models::status;
 use entities::{
-    Access, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Scope,
+    Access, ModelHealthStatus, ModelId, ModelKind, ModelProvider, ResourceKind, Scope,
     health::Tally,
     llm_model, model_fallback, model_minute,
     page::{self, Page, Rows, paged},
     query::*,
+    sharing::{Whose, covered},
 };
 
 use crate::{
     Found, LoadError, Reader, Relation, Source,
-    access::{access, covered},
+    access::access,
     matching::holding,
     reader::{lists_by, values_by},
 };
@@ -33,7 +34,7 @@ pub struct SeenModel {
 
 impl SeenModel {
     fn of(scope: &Scope, row: llm_model::Model) -> Option<Self> {
-        let access = access(scope, row.owner_id, row.visibility, row.deleted_at)?;
+        let access = access(scope, ResourceKind::Model, &row.audience(), row.deleted_at)?;
         Some(Self { row, access })
     }
 
@@ -310,10 +311,11 @@ async fn listed(
 /// Those that are not deleted and that the scope gives any access to.
 fn seen(scope: &Scope) -> Select<llm_model::Entity> {
     let there = llm_model::Entity::in_tenant(scope).filter(llm_model::Column::DeletedAt.is_null());
-    covered(
-        there,
-        scope,
-        llm_model::Column::OwnerId,
-        llm_model::Column::Visibility,
-    )
+    let whose = Whose {
+        id: llm_model::Column::Id,
+        owner: llm_model::Column::OwnerId,
+        visibility: llm_model::Column::Visibility,
+        group: llm_model::Column::GroupId,
+    };
+    covered(there, scope, ResourceKind::Model, whose)
 }

@@ -87,6 +87,7 @@ fn at(minute: i64) -> DateTime<Utc> {
 fn talk(n: u128, agent: Option<AgentId>, title: Option<&str>) -> conversation::Model {
     let minute = i64::try_from(n).unwrap();
     conversation::Model {
+        reach: None,
         id: ConversationId(Uuid::from_u128(1000 + n)),
         tenant_id: TENANT,
         owner_id: OWNER,
@@ -528,6 +529,8 @@ async fn lists_of_runs() {
     let talks = [talk(1, Some(AGENT), None), talk(2, Some(AGENT), None)];
     let (here, there) = (talks[0].id, talks[1].id);
     let row = agent::Model {
+        group_id: None,
+        reach: None,
         id: AGENT,
         tenant_id: TENANT,
         owner_id: OWNER,

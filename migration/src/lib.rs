@@ -9,6 +9,7 @@ use sea_orm_migration::{async_trait, sea_orm::DbErr};
 mod dialect;
 mod m0001_foundation;
 mod m0002_live;
+mod m0003_tenancy;
 
 /// All steps, in the order in which they are applied.
 pub struct Migrator;
@@ -16,7 +17,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Step), Box::new(m0002_live::Step)]
+        vec![
+            Box::new(m0001_foundation::Step),
+            Box::new(m0002_live::Step),
+            Box::new(m0003_tenancy::Step),
+        ]
     }
 }
 

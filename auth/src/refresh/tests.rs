@@ -71,7 +71,7 @@ impl House {
         let there = membership::Model {
             id: MembershipId(uuid::Uuid::from_u128(2)),
             tenant_id: other,
-            ..first.identity.membership().clone()
+            ..first.identity.membership().unwrap().clone()
         };
         membership::Entity::add(db, there.clone()).await.unwrap();
         there

@@ -100,6 +100,8 @@ async fn create(c: &mut Command, scope: &Scope, new: CreateAgent) -> Result<Agen
         name,
         description: new.description.unwrap_or_default(),
         visibility: new.visibility.unwrap_or(Visibility::Tenant),
+        group_id: None,
+        reach: None,
         is_enabled: true,
         draft: spec.clone(),
         draft_model_id: new.model,

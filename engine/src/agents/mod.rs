@@ -13,8 +13,8 @@ mod tests;
 mod update;
 
 use entities::{
-    Access, AgentId, CommandError, ModelId, ModelKind, Permission, Refusal, ResourceKind, Scope,
-    agent, llm_model, query::*,
+    Access, AgentId, Audience, CommandError, ModelId, ModelKind, Permission, Refusal, ResourceKind,
+    Scope, agent, llm_model, query::*,
 };
 use events::Command;
 
@@ -28,10 +28,10 @@ use crate::models::{changed, may};
 /// What changing an agent asks for.
 const NEEDS: Permission = Permission::AgentsEdit;
 
-type Seen = Option<(entities::UserId, entities::Visibility)>;
+type Seen = Option<Audience>;
 
 fn seen(row: &agent::Model) -> Seen {
-    Some((row.owner_id, row.visibility))
+    Some(row.audience())
 }
 
 fn agent_changed(c: &mut Command, scope: &Scope, id: AgentId, before: Seen, after: Seen) {
@@ -53,7 +53,7 @@ async fn locked(
         .await?;
     let access = row
         .as_ref()
-        .and_then(|row| scope.access(row.owner_id, row.visibility));
+        .and_then(|row| scope.access(ResourceKind::Agent, &row.audience()));
     may(scope, access, least, NEEDS, &["input", "id"], id)?;
     row.ok_or_else(|| Refusal::not_found(&["input", "id"], id).into())
 }
@@ -66,7 +66,7 @@ async fn check_model(c: &Command, scope: &Scope, id: ModelId) -> Result<(), Comm
         .filter(llm_model::Column::DeletedAt.is_null())
         .one(&**c.tx())
         .await?
-        .filter(|row| scope.access(row.owner_id, row.visibility).is_some())
+        .filter(|row| scope.access(ResourceKind::Model, &row.audience()).is_some())
         .ok_or_else(|| Refusal::not_found(path, id))?;
     if row.kind == ModelKind::Chat {
         Ok(())

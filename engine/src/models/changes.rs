@@ -1,14 +1,8 @@
-use entities::{
-    Audience, CommandError, ModelId, ResourceKind, Scope, UserId, Visibility, llm_model, query::*,
-    tenant,
-};
+use entities::{Audience, CommandError, ModelId, ResourceKind, Scope, llm_model, query::*, tenant};
 use events::Command;
 use uuid::Uuid;
 
 use super::SYSTEM;
-
-/// Who could see a thing: its owner, and whom its visibility covers.
-pub(crate) type Seen = (UserId, Visibility);
 
 /// Tells the tenant's `changes` of a resource, and who could see it before and after; from the two follows what was done.
 pub(crate) fn changed(
@@ -16,18 +10,14 @@ pub(crate) fn changed(
     scope: &Scope,
     kind: ResourceKind,
     id: Uuid,
-    before: Option<Seen>,
-    after: Option<Seen>,
+    before: Option<Audience>,
+    after: Option<Audience>,
 ) {
-    c.changed(scope, kind, id, before.map(audience), after.map(audience));
+    c.changed(scope, kind, id, before, after);
 }
 
-fn audience((owner, visibility): Seen) -> Audience {
-    Audience::new(owner, visibility)
-}
-
-pub(super) fn seen(row: &llm_model::Model) -> Option<Seen> {
-    Some((row.owner_id, row.visibility))
+pub(super) fn seen(row: &llm_model::Model) -> Option<Audience> {
+    Some(row.audience())
 }
 
 /// Tells of a model.
@@ -35,20 +25,20 @@ pub(super) fn model_changed(
     c: &mut Command,
     scope: &Scope,
     id: ModelId,
-    before: Option<Seen>,
-    after: Option<Seen>,
+    before: Option<Audience>,
+    after: Option<Audience>,
 ) {
     changed(c, scope, ResourceKind::Model, id.0, before, after);
 }
 
 /// Tells that a model does otherwise than it did; who may see it stays.
 pub(super) fn health_changed(c: &mut Command, row: &llm_model::Model) {
-    let seen_by = seen(row).map(audience);
+    let seen_by = seen(row);
     c.changed_in(
         row.tenant_id,
         ResourceKind::Model,
         row.id.0,
-        seen_by,
+        seen_by.clone(),
         seen_by,
     );
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use entities::{
-    Access, CallPurpose, CommandError, DbErr, ModelHealthStatus, ModelId, RunId, Scope,
-    SystemScope, UserId, health::FINISHED, llm_model, model_call, query::*, tenant,
+    Access, CallPurpose, CommandError, DbErr, ModelHealthStatus, ModelId, ResourceKind, RunId,
+    Scope, SystemScope, UserId, health::FINISHED, llm_model, model_call, query::*, tenant,
 };
 use events::Command;
 use providers::{Endpoint, ModelError, Token};
@@ -65,7 +65,7 @@ impl Engine {
                 .await?;
             let access = row
                 .as_ref()
-                .and_then(|row| scope.access(row.owner_id, row.visibility));
+                .and_then(|row| scope.access(ResourceKind::Model, &row.audience()));
             may(scope, access, Access::Edit, NEEDS, &["input", "id"], id)?;
             let Some(row) = row else { return Ok(id) };
             (self.endpoint(tx, &row).await?, row)

@@ -1,7 +1,7 @@
 use adapters::sealing::Secret;
 use entities::{
     CommandError, DbErr, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Refusal,
-    Scope, SecretId, Visibility,
+    ResourceKind, Scope, SecretId, Visibility,
     db::{Failure, failure},
     input, llm_model, model_fallback,
     query::*,
@@ -201,6 +201,8 @@ fn row(
     let model_name = new.model_name.trim().to_owned();
     let known = known::of(new.provider, &model_name);
     llm_model::Model {
+        group_id: None,
+        reach: None,
         id,
         tenant_id: scope.tenant(),
         owner_id: scope.user(),
@@ -268,7 +270,7 @@ pub(super) async fn check_fallbacks(
         let path = &["input", "fallbackIds", at_text.as_str()];
         let row = rows.iter().find(|row| row.id == fallback);
         let seen = row.filter(|row| {
-            kept.contains(&row.id) || scope.access(row.owner_id, row.visibility).is_some()
+            kept.contains(&row.id) || scope.access(ResourceKind::Model, &row.audience()).is_some()
         });
         if fallback == id {
             checks.take::<()>(Err(Refusal::invalid(

@@ -86,8 +86,15 @@ async fn delete(
         .exec(&**c.tx())
         .await?;
     for agent in &referrers.agents {
-        let seen = Some((agent.owner_id, agent.visibility));
-        changed(c, scope, ResourceKind::Agent, agent.id.0, seen, seen);
+        let seen = Some(agent.audience());
+        changed(
+            c,
+            scope,
+            ResourceKind::Agent,
+            agent.id.0,
+            seen.clone(),
+            seen,
+        );
     }
     llm_model::Entity::change_in(scope)
         .filter(llm_model::Column::Id.eq(id))
@@ -168,18 +175,18 @@ impl Referrers {
         let agents = self
             .agents
             .iter()
-            .map(|row| (row.owner_id, row.visibility, Permission::AgentsEdit));
+            .map(|row| (ResourceKind::Agent, row.audience(), Permission::AgentsEdit));
         let models = self
             .models
             .iter()
-            .map(|row| (row.owner_id, row.visibility, NEEDS));
+            .map(|row| (ResourceKind::Model, row.audience(), NEEDS));
         let mut checks = Checks::default();
-        for (owner, visibility, needs) in agents.chain(models) {
+        for (kind, audience, needs) in agents.chain(models) {
             let path = &["input", "force"];
             if !scope.may(needs) {
                 checks.take::<()>(Err(Refusal::forbidden(path, Some(needs))));
             } else if scope
-                .access(owner, visibility)
+                .access(kind, &audience)
                 .is_none_or(|access| access < Access::Edit)
             {
                 checks.take::<()>(Err(Refusal::forbidden(path, None)));

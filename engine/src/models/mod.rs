@@ -24,8 +24,8 @@ mod tests;
 mod update;
 
 use entities::{
-    Access, CommandError, ModelId, Permission, Refusal, Scope, SystemScope, llm_model, query::*,
-    tenant,
+    Access, CommandError, ModelId, Permission, Refusal, ResourceKind, Scope, SystemScope,
+    llm_model, query::*, tenant,
 };
 use events::Command;
 
@@ -75,7 +75,7 @@ async fn locked(
         .await?;
     let access = row
         .as_ref()
-        .and_then(|row| scope.access(row.owner_id, row.visibility));
+        .and_then(|row| scope.access(ResourceKind::Model, &row.audience()));
     may(scope, access, least, NEEDS, &["input", "id"], id)?;
     row.ok_or_else(|| Refusal::not_found(&["input", "id"], id).into())
 }

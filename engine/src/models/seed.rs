@@ -295,6 +295,8 @@ impl Engine {
     fn seeded(&self, scope: &Scope, provider: ModelProvider, model_name: &str) -> llm_model::Model {
         let (known, now) = (known::of(provider, model_name), self.clock().now());
         llm_model::Model {
+            group_id: None,
+            reach: None,
             id: ModelId(self.clock().uuid()),
             tenant_id: scope.tenant(),
             owner_id: scope.user(),

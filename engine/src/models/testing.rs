@@ -101,6 +101,9 @@ impl House {
         let now = self.engine.clock().now();
         let (_, data_key) = self.engine.keyring().new_data_key(id.0);
         let row = tenant::Model {
+            title_model_id: None,
+            retention_days: None,
+            max_concurrent_runs: None,
             id,
             slug: id.to_string(),
             name: "Looms".into(),

@@ -1,8 +1,8 @@
 //! Asking again: the same question, the same in other words, and the request of a run that came to nothing.
 
 use entities::{
-    AgentId, CommandError, MessageId, MessageRole, ModelId, Reference, Refusal, RunId, RunStatus,
-    RunTrigger, Scope, conversation, message, query::*, run,
+    Access, AgentId, CommandError, MessageId, MessageRole, ModelId, Reference, Refusal, RunId,
+    RunStatus, RunTrigger, Scope, conversation, message, query::*, run,
 };
 use events::Command;
 
@@ -170,9 +170,10 @@ async fn retry(
     let not_found = || Refusal::not_found(PATH, input.run);
     let seen = run::Entity::seen(scope).filter(run::Column::Id.eq(input.run));
     let conversation = seen.clone().one(&**c.tx()).await?.ok_or_else(not_found)?;
-    let conversation = conversations::find_locked(c, scope, conversation.conversation_id)
-        .await?
-        .ok_or_else(not_found)?;
+    let conversation =
+        conversations::find_locked(c, scope, conversation.conversation_id, Access::Edit, PATH)
+            .await?
+            .ok_or_else(not_found)?;
     // Again, now that nobody can change it.
     let run = seen.one(&**c.tx()).await?.ok_or_else(not_found)?;
     let conflicting = Some(Reference {
@@ -254,7 +255,7 @@ async fn talk_of(
     scope: &Scope,
     id: MessageId,
 ) -> Result<(conversation::Model, message::Model), CommandError> {
-    let (conversation, row) = conversations::locked_by_message(c, scope, id)
+    let (conversation, row) = conversations::locked_by_message(c, scope, id, PATH)
         .await?
         .ok_or_else(|| Refusal::not_found(PATH, id))?;
     Ok((conversation, row))

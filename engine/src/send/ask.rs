@@ -1,10 +1,9 @@
 //! The one path of all that asks for an answer: a question, new or there already → the place of its answer, its run, their events.
 
 use entities::{
-    Access, AgentId, Audience, ChangeAction, CommandError, Draft, MessageId, MessageRole,
-    MessageStatus, ModelId, ModelKind, Part, Parts, Permission, Principal, Refusal, ResourceKind,
-    RunId, RunStatus, RunTrigger, Scope, Usage, agent, conversation, llm_model, message, query::*,
-    run,
+    Access, AgentId, ChangeAction, CommandError, Draft, MessageId, MessageRole, MessageStatus,
+    ModelId, ModelKind, Part, Parts, Permission, Principal, Refusal, ResourceKind, RunId,
+    RunStatus, RunTrigger, Scope, Usage, agent, conversation, llm_model, message, query::*, run,
 };
 use events::Command;
 
@@ -202,7 +201,7 @@ pub(super) async fn ask(
         };
         c.append(id.0, None, Body::ConversationUpdated(facts).draft());
     }
-    let seen_by = Some(Audience::owner(scope.user()));
+    let seen_by = Some(conversation.audience());
     c.changed(scope, ResourceKind::Run, run_id.0, None, seen_by);
     let rows = said.into_iter().chain([answer.clone()]).collect();
     message::Entity::add_all(&**c.tx(), rows).await?;
@@ -291,7 +290,7 @@ async fn store(
         })
         .exec(&**c.tx())
         .await?;
-    conversations::changed(c, scope, row.id, ChangeAction::Updated);
+    conversations::changed(c, row, ChangeAction::Updated);
     Ok(())
 }
 
@@ -306,7 +305,7 @@ pub(super) fn drafted(
         return Ok(None);
     }
     let may_edit = scope.may(Permission::AgentsEdit)
-        && scope.access(agent.owner_id, agent.visibility) >= Some(Access::Edit);
+        && scope.access(ResourceKind::Agent, &agent.audience()) >= Some(Access::Edit);
     if !may_edit {
         return Err(Refusal::forbidden(path, Some(Permission::AgentsEdit)).into());
     }
@@ -346,5 +345,5 @@ pub(super) async fn seen_model(
         .filter(llm_model::Column::DeletedAt.is_null())
         .one(&**c.tx())
         .await?
-        .filter(|row| scope.access(row.owner_id, row.visibility).is_some()))
+        .filter(|row| scope.access(ResourceKind::Model, &row.audience()).is_some()))
 }

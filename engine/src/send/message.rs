@@ -1,8 +1,8 @@
 //! A message.
 
 use entities::{
-    AgentId, CommandError, ConversationId, MessageId, ModelId, Refusal, RunTrigger, Scope, input,
-    message, query::*,
+    Access, AgentId, CommandError, ConversationId, MessageId, ModelId, Refusal, RunTrigger, Scope,
+    input, message, query::*,
 };
 use events::Command;
 
@@ -85,7 +85,9 @@ async fn send(
     input: SendMessage,
 ) -> Result<Sending, CommandError> {
     let existing = match input.conversation {
-        Some(id) => Some(conversations::locked(c, scope, id, &["input", "conversationId"]).await?),
+        Some(id) => Some(
+            conversations::locked(c, scope, id, Access::Edit, &["input", "conversationId"]).await?,
+        ),
         None => None,
     };
     let agent_id = input.agent.or_else(|| existing.as_ref()?.agent_id);

@@ -214,6 +214,8 @@ impl House {
             published_at: now,
         };
         let row = agent::Model {
+            group_id: None,
+            reach: None,
             id: self.agent,
             tenant_id: self.scope.tenant(),
             owner_id: self.scope.user(),
@@ -241,6 +243,8 @@ impl House {
         let now = self.engine.clock().now();
         let id = ModelId(self.engine.clock().uuid());
         let row = llm_model::Model {
+            group_id: None,
+            reach: None,
             id,
             tenant_id: self.scope.tenant(),
             owner_id: self.scope.user(),

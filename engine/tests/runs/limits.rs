@@ -79,7 +79,7 @@ impl House {
         let (user, role) = (self.scope.user(), self.scope.role());
         let (permissions, principal) = (self.scope.permissions(), self.scope.principal());
         Neighbour {
-            scope: Scope::new(id, user, role, permissions, principal),
+            scope: Scope::new(id, user, role.unwrap(), permissions, principal),
             agent,
             model,
         }

@@ -29,6 +29,8 @@ impl House {
     async fn another_user(&self) -> Scope {
         let (now, clock) = (self.engine.clock().now(), self.engine.clock());
         let row = user::Model {
+            is_email_proven: false,
+            created_by_key_id: None,
             id: UserId(clock.uuid()),
             kind: UserKind::Person,
             name: "Bea".into(),

@@ -8,7 +8,10 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{AgentId, AgentSpec, AgentVersionId, ModelId, TenantId, UserId, Visibility};
+use crate::{
+    AgentId, AgentSpec, AgentVersionId, Audience, GroupId, ModelId, Reach, TenantId, UserId,
+    Visibility,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "agents")]
@@ -30,6 +33,11 @@ pub struct Model {
     pub description: String,
     /// Who sees it.
     pub visibility: Visibility,
+    /// The group that it lives in.
+    pub group_id: Option<GroupId>,
+    /// Where it lives and with whom it is shared, as `groups` and `shares` have it.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub reach: Option<Reach>,
     pub is_enabled: bool,
     /// What the next version will be.
     #[sea_orm(column_type = "JsonBinary")]
@@ -54,3 +62,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Who sees it.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        Audience::new(self.owner_id, self.visibility).reaching(self.reach.as_ref())
+    }
+}

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{AgentId, ConversationId, MessageId, RunId, TenantId, UserId};
+use crate::{AgentId, Audience, ConversationId, MessageId, Reach, RunId, TenantId, UserId};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "conversations")]
@@ -20,6 +20,9 @@ pub struct Model {
     pub tenant_id: TenantId,
     /// Who made it.
     pub owner_id: UserId,
+    /// With whom it is shared, as `shares` has it.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub reach: Option<Reach>,
     pub agent_id: Option<AgentId>,
     #[sea_orm(column_type = "Text", nullable)]
     pub title: Option<String>,
@@ -54,3 +57,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Who sees it, and its messages and runs.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        Audience::owner(self.owner_id).reaching(self.reach.as_ref())
+    }
+}

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
 use crate::{
-    ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, SecretId, TenantId, UserId,
-    Visibility,
+    Audience, GroupId, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Reach,
+    SecretId, TenantId, UserId, Visibility,
 };
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -71,6 +71,11 @@ pub struct Model {
     pub timeout_ms: i32,
     /// Who sees it.
     pub visibility: Visibility,
+    /// The group that it lives in.
+    pub group_id: Option<GroupId>,
+    /// Where it lives and with whom it is shared, as `groups` and `shares` have it.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub reach: Option<Reach>,
     /// As of the last call or check.
     pub health: ModelHealthStatus,
     /// When.
@@ -95,3 +100,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Who sees it.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        Audience::new(self.owner_id, self.visibility).reaching(self.reach.as_ref())
+    }
+}

@@ -3,12 +3,24 @@
 pub mod agent;
 pub mod agent_version;
 pub mod api_key;
+pub mod audit_entry;
+pub mod audit_floor;
+pub mod audit_link;
+pub mod audit_pending;
+pub mod auto_join_domain;
 pub mod booking;
 pub mod change;
 pub mod conversation;
+pub mod group;
+pub mod group_ancestor;
+pub mod group_member;
 pub mod idempotency;
+pub mod identity;
+pub mod invitation;
+pub mod invitation_group;
 pub mod known_address;
 pub mod llm_model;
+pub mod logout_token;
 pub mod membership;
 pub mod message;
 pub mod meta;
@@ -17,12 +29,16 @@ pub mod model_fallback;
 pub mod model_minute;
 pub mod model_served;
 pub mod model_turn;
+pub mod oidc_flow;
+pub mod password_reset;
 pub mod people;
 pub mod run;
 pub mod run_step;
 pub mod secret;
 pub mod session;
 pub mod set_up;
+pub mod share;
+pub mod sign_in_code;
 pub mod sign_in_failure;
 pub mod signing_key;
 pub mod standing;
@@ -144,7 +160,23 @@ rows!(
     booking,
     usage_hour,
     usage_latency,
-    model_minute
+    model_minute,
+    auto_join_domain,
+    group,
+    group_ancestor,
+    group_member,
+    share,
+    invitation,
+    invitation_group,
+    password_reset,
+    identity,
+    oidc_flow,
+    sign_in_code,
+    logout_token,
+    audit_entry,
+    audit_pending,
+    audit_link,
+    audit_floor
 );
 of_a_tenant!(
     membership,
@@ -168,7 +200,15 @@ of_a_tenant!(
     booking,
     usage_hour,
     usage_latency,
-    model_minute
+    model_minute,
+    group,
+    group_ancestor,
+    group_member,
+    share,
+    invitation,
+    invitation_group,
+    audit_entry,
+    audit_link
 );
 
 macro_rules! in_order {
@@ -193,4 +233,4 @@ macro_rules! in_order {
     )*};
 }
 
-in_order!(change, booking);
+in_order!(change, booking, audit_pending);

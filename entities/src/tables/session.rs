@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{CredentialKind, SessionId, TenantId, UserId};
+use crate::{CredentialKind, IdentityId, SessionId, TenantId, UserId};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "sessions")]
@@ -32,6 +32,17 @@ pub struct Model {
     pub user_agent: Option<String>,
     #[sea_orm(column_type = "Text", nullable)]
     pub address: Option<String>,
+    /// Name of the OpenID provider, where it began at one.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub provider: Option<String>,
+    /// The identity that it began by.
+    pub identity_id: Option<IdentityId>,
+    /// The provider's name for its own session.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub provider_sid: Option<String>,
+    /// The provider's token of identity, sealed: to sign out there as well.
+    #[sea_orm(column_type = "Blob", nullable)]
+    pub sealed_id_token: Option<Vec<u8>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When.

@@ -29,6 +29,12 @@ pub struct Model {
     pub is_active: bool,
     /// For agents that name none.
     pub default_model_id: Option<ModelId>,
+    /// For titles of conversations; absent: the model of the run.
+    pub title_model_id: Option<ModelId>,
+    /// Days after which conversations that nobody touched are deleted; absent: never.
+    pub retention_days: Option<i32>,
+    /// Runs at once; absent: as many as the installation allows.
+    pub max_concurrent_runs: Option<i32>,
     /// The key that seals its secrets, itself wrapped.
     #[sea_orm(column_type = "Blob")]
     pub data_key: Vec<u8>,

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{TenantId, UserId, UserKind};
+use crate::{ApiKeyId, TenantId, UserId, UserKind};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "users")]
@@ -32,6 +32,10 @@ pub struct Model {
     pub password_hash: Option<String>,
     /// The tenant that it belongs to for good.
     pub managed_tenant_id: Option<TenantId>,
+    /// Whether a provider proved the address.
+    pub is_email_proven: bool,
+    /// The service key that made it.
+    pub created_by_key_id: Option<ApiKeyId>,
     /// Whether it may be used.
     pub is_active: bool,
     pub is_platform_administrator: bool,

@@ -55,10 +55,31 @@ names! {
     BookingKind { Run, Call }
     /// How it changed.
     ChangeAction { Created, Updated, Deleted }
+    /// How what was asked ended.
+    AuditOutcome { Allowed, Refused }
     /// Why a run failed.
     RunErrorKind {
         NoModel, ModelError, ModelTimeout, RateLimited, ContextTooLong, MaxSteps, ToolError, QuotaExceeded, ApprovalExpired, Forbidden,
         Interrupted, Internal,
+    }
+}
+
+impl ResourceKind {
+    /// Whether the tenant's OWNER and ADMIN manage all there are of it. What people say and upload is their own.
+    #[must_use]
+    pub fn is_administered(self) -> bool {
+        match self {
+            Self::Agent
+            | Self::Model
+            | Self::KnowledgeBase
+            | Self::Document
+            | Self::Tool
+            | Self::McpServer
+            | Self::Skill
+            | Self::Group
+            | Self::Membership => true,
+            Self::Conversation | Self::Run | Self::Approval | Self::File => false,
+        }
     }
 }
 

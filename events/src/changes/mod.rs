@@ -52,7 +52,7 @@ impl Span {
 
     /// And then it changed again. Whoever may have seen it meanwhile is remembered: he has to be told if he no longer does.
     fn then(&mut self, before: Option<Audience>, after: Option<Audience>) {
-        for seen in [self.after, before].into_iter().flatten() {
+        for seen in [self.after.take(), before].into_iter().flatten() {
             if !self.between.contains(&seen) {
                 self.between.push(seen);
             }
@@ -61,9 +61,9 @@ impl Span {
     }
 
     fn payload(mut self) -> Payload {
-        let (before, after) = (self.before, self.after);
+        let (before, after) = (&self.before, &self.after);
         self.between
-            .retain(|&seen| Some(seen) != before && Some(seen) != after);
+            .retain(|seen| Some(seen) != before.as_ref() && Some(seen) != after.as_ref());
         let bytes = serde_json::to_vec(&self).expect("names and ids are plain data");
         Payload::Whole(bytes.into())
     }
@@ -197,9 +197,14 @@ mod tests {
 
     /// What owner, administrator and member are told of an agent that was seen so, one after the other.
     fn told(seen: &[Option<Audience>]) -> [Option<ChangeAction>; 3] {
-        let mut span = Span::new("AGENT".into(), Uuid::from_u128(5), seen[0], seen[1]);
+        let mut span = Span::new(
+            "AGENT".into(),
+            Uuid::from_u128(5),
+            seen[0].clone(),
+            seen[1].clone(),
+        );
         for pair in seen[1..].windows(2) {
-            span.then(pair[0], pair[1]);
+            span.then(pair[0].clone(), pair[1].clone());
         }
         let change = Change::read(&record(span.payload())).unwrap().unwrap();
         [(1, Role::Editor), (2, Role::Admin), (3, Role::Member)]
@@ -209,21 +214,21 @@ mod tests {
     #[test]
     fn each_is_told_what_it_was_for_him() {
         use ChangeAction::{Created, Deleted, Updated};
-        let private = Some(Audience::owner(user(1)));
-        let shared = Some(Audience::new(user(1), Visibility::Tenant));
+        let private = || Some(Audience::owner(user(1)));
+        let shared = || Some(Audience::new(user(1), Visibility::Tenant));
         let c = (Some(Created), Some(Updated), Some(Deleted));
         for (seen, expected) in [
-            (vec![None, private], [c.0, c.0, None]),
-            (vec![private, private], [c.1, c.1, None]),
-            (vec![private, shared], [c.1, c.1, c.0]),
-            (vec![shared, private], [c.1, c.1, c.2]),
-            (vec![shared, None], [c.2; 3]),
-            (vec![None, private, private], [c.0, c.0, None]),
-            (vec![None, private, shared], [c.0; 3]),
+            (vec![None, private()], [c.0, c.0, None]),
+            (vec![private(), private()], [c.1, c.1, None]),
+            (vec![private(), shared()], [c.1, c.1, c.0]),
+            (vec![shared(), private()], [c.1, c.1, c.2]),
+            (vec![shared(), None], [c.2; 3]),
+            (vec![None, private(), private()], [c.0, c.0, None]),
+            (vec![None, private(), shared()], [c.0; 3]),
             // He may have listed it in between.
-            (vec![private, shared, private], [c.1, c.1, c.2]),
-            (vec![None, shared, None], [c.2; 3]),
-            (vec![shared, private, shared], [c.1; 3]),
+            (vec![private(), shared(), private()], [c.1, c.1, c.2]),
+            (vec![None, shared(), None], [c.2; 3]),
+            (vec![shared(), private(), shared()], [c.1; 3]),
         ] {
             assert_eq!(told(&seen), expected, "{seen:?}");
         }
@@ -232,7 +237,7 @@ mod tests {
     #[test]
     fn nobody_elsewhere_is_told_anything() {
         let seen = Some(Audience::new(user(1), Visibility::Tenant));
-        let span = Span::new("AGENT".into(), Uuid::from_u128(5), seen, seen);
+        let span = Span::new("AGENT".into(), Uuid::from_u128(5), seen.clone(), seen);
         let mut change = Change::read(&record(span.payload())).unwrap().unwrap();
         change.tenant = TenantId(Uuid::from_u128(1));
         assert_eq!(change.action_for(&scope(1, Role::Owner)), None);
@@ -250,16 +255,16 @@ mod tests {
             let payload = Payload::Whole(line.to_vec().into());
             read.push(Change::read(&record(payload)).unwrap());
         }
-        let private = Some(Audience::owner(user(1)));
-        let shared = Audience::new(user(1), Visibility::Tenant);
-        let mut created = Span::new("AGENT".into(), Uuid::from_u128(5), None, private);
+        let private = || Some(Audience::owner(user(1)));
+        let shared = || Some(Audience::new(user(1), Visibility::Tenant));
+        let mut created = Span::new("AGENT".into(), Uuid::from_u128(5), None, private());
         let mut widened = Span::new(
             "CONVERSATION".into(),
             Uuid::from_u128(6),
-            private,
-            Some(shared),
+            private(),
+            shared(),
         );
-        widened.then(Some(shared), private);
+        widened.then(shared(), private());
         let kinds: Vec<_> = read
             .iter()
             .map(|change| change.as_ref().map(|it| it.kind))
@@ -276,7 +281,7 @@ mod tests {
         assert_eq!(read[0].as_ref().map(|it| &it.span), Some(&created));
         assert_eq!(
             read[1].as_ref().map(|it| it.span.between.clone()),
-            Some(vec![shared])
+            Some(vec![shared().unwrap()])
         );
         // And is written so.
         created.between.clear();

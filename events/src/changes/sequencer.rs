@@ -233,7 +233,7 @@ fn batches(notes: Vec<Note>, heads: &HashMap<Uuid, i64>) -> Vec<Batch> {
         spans
             .entry((note.tenant, note.kind.clone(), note.resource))
             .and_modify(|(last, at, span)| {
-                span.then(before, after);
+                span.then(before.clone(), after.clone());
                 (*last, *at) = (note.id, note.at);
             })
             .or_insert_with(|| {

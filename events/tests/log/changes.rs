@@ -49,6 +49,9 @@ async fn moved(log: &Log) {
 async fn tenant(log: &Log) -> TenantId {
     let (id, now) = (TenantId(Uuid::now_v7()), SystemClock::shared().now());
     let row = tenant::Model {
+        title_model_id: None,
+        retention_days: None,
+        max_concurrent_runs: None,
         id,
         slug: id.to_string(),
         name: "Looms".into(),
@@ -140,9 +143,9 @@ async fn live(log: &Log, tenant: TenantId, id: Uuid, number: usize, again: bool)
     let mut before = None;
     let steps = (0..20)
         .map(|i| Some(if i % 2 == 0 { shared() } else { private() }))
-        .chain([last]);
+        .chain([last.clone()]);
     for after in steps {
-        while let Err(error) = change(log, tenant, id, before, after).await {
+        while let Err(error) = change(log, tenant, id, before.clone(), after.clone()).await {
             // It may or may not be done; done twice it says the same.
             assert!(again, "{error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -238,10 +241,16 @@ async fn several_at_once_are_told_as_one() {
         .command(move |c| {
             Box::pin(async move {
                 let (private, shared) = (Some(private()), Some(shared()));
-                c.changed_in(tenant, ResourceKind::Agent, ids[0], None, private);
-                c.changed_in(tenant, ResourceKind::Agent, ids[1], None, private);
-                c.changed_in(tenant, ResourceKind::Agent, ids[0], private, shared);
-                c.changed_in(tenant, ResourceKind::Agent, ids[1], private, None);
+                c.changed_in(tenant, ResourceKind::Agent, ids[0], None, private.clone());
+                c.changed_in(tenant, ResourceKind::Agent, ids[1], None, private.clone());
+                c.changed_in(
+                    tenant,
+                    ResourceKind::Agent,
+                    ids[0],
+                    private.clone(),
+                    shared.clone(),
+                );
+                c.changed_in(tenant, ResourceKind::Agent, ids[1], private.clone(), None);
                 // Nobody saw it: it was made and taken away in one transaction.
                 c.changed_in(tenant, ResourceKind::Model, ids[1], None, None);
                 Ok(())

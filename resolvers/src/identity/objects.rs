@@ -50,17 +50,21 @@ impl User {
     /// Whether it can act in this tenant.
     async fn is_active(&self) -> bool {
         let Member { user, membership } = &*self.0;
-        user.is_active && membership.is_active && membership.ended_at.is_none()
+        let belongs = membership.as_ref();
+        user.is_active && belongs.is_none_or(|it| it.is_active && it.ended_at.is_none())
     }
 
     /// When it came to this tenant.
     async fn created_at(&self) -> DateTime {
-        self.0.membership.created_at.into()
+        let Member { user, membership } = &*self.0;
+        let came = membership.as_ref().map(|it| it.created_at);
+        came.unwrap_or(user.created_at).into()
     }
 
     /// When it was last seen in this tenant, give or take a minute; null: not yet.
     async fn last_seen_at(&self) -> Option<DateTime> {
-        self.0.membership.last_seen_at.map(DateTime)
+        let membership = self.0.membership.as_ref()?;
+        membership.last_seen_at.map(DateTime)
     }
 }
 
@@ -73,7 +77,7 @@ pub struct Membership(pub Arc<Belonging>);
 impl Membership {
     /// Its id.
     pub async fn id(&self) -> ID {
-        self.0.member.membership.id.into()
+        self.0.membership.id.into()
     }
 
     /// Who belongs to it.
@@ -88,17 +92,17 @@ impl Membership {
 
     /// What the user is there.
     async fn role(&self) -> Role {
-        self.0.member.membership.role.into()
+        self.0.membership.role.into()
     }
 
     /// Whether it can be used; a suspended one can't.
     async fn is_active(&self) -> bool {
-        self.0.member.membership.is_active && self.0.member.membership.ended_at.is_none()
+        self.0.membership.is_active && self.0.membership.ended_at.is_none()
     }
 
     /// When it began.
     async fn created_at(&self) -> DateTime {
-        self.0.member.membership.created_at.into()
+        self.0.membership.created_at.into()
     }
 }
 

@@ -40,7 +40,7 @@ impl Session {
             .ok_or(CommandError::Unauthenticated("this needs a credential"))?;
         Ok(User(Arc::new(Member {
             user: identity.user().clone(),
-            membership: identity.membership().clone(),
+            membership: identity.membership().cloned(),
         })))
     }
 

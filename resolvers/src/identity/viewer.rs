@@ -36,7 +36,7 @@ impl Viewer {
     async fn user(&self) -> User {
         User(Arc::new(Member {
             user: self.0.user().clone(),
-            membership: self.0.membership().clone(),
+            membership: self.0.membership().cloned(),
         }))
     }
 
@@ -47,7 +47,7 @@ impl Viewer {
 
     /// As what the user belongs to it. Null for a platform administrator in a tenant that is not his.
     async fn role(&self) -> Option<Role> {
-        Some(self.0.scope().role().into())
+        self.0.scope().role().map(Into::into)
     }
 
     /// What this credential may do in this tenant.

@@ -1,0 +1,21 @@
+//! Groups, shares, invitations, identities at OpenID providers, the audit log: who belongs where, and who did what.
+
+use sea_orm_migration::{async_trait, prelude::*};
+
+use crate::dialect::run;
+
+/// This step.
+pub struct Step;
+
+impl MigrationName for Step {
+    fn name(&self) -> &str {
+        "m0003_tenancy"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Step {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        run(manager, include_str!("tables.sql")).await
+    }
+}
