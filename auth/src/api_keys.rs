@@ -174,10 +174,11 @@ impl Authority {
             last_used_at: None,
             created_at: now,
         };
-        self.command_once(move |tx, _| {
+        self.command_for(move |c| {
             Box::pin(async move {
                 let id = row.id;
-                api_key::Entity::add(&**tx, row).await?;
+                c.about(id);
+                api_key::Entity::add(&**c.tx(), row).await?;
                 Ok(CreatedKey {
                     id,
                     secret: Some(secret),
@@ -195,8 +196,9 @@ impl Authority {
     pub async fn revoke_api_key(&self, scope: &Scope, id: ApiKeyId) -> Result<(), CommandError> {
         by_session(scope)?;
         let by = scope.clone();
-        self.command_once(move |tx, now| {
+        self.command_for(move |c| {
             Box::pin(async move {
+                let (tx, now) = (c.tx(), c.now());
                 let path = &["input", "id"];
                 let key = api_key::Entity::in_tenant(&by)
                     .filter(api_key::Column::Id.eq(id))

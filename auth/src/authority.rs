@@ -10,13 +10,15 @@ use adapters::{
     sealing::{Keyring, Secret},
     tasks::Tasks,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use entities::{CommandError, Db, Tx};
-use events::{Log, Once};
+use events::{Asked, Command, Log};
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched};
+use crate::{
+    audit::Refusals, identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched,
+};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The token that `setUp` asks for, in place of the one that follows from the secret key.
     pub setup_token: Option<Secret>,
+    /// For how long the audit log is kept: `retention.audit_days`.
+    pub audit_kept: TimeDelta,
 }
 
 /// How a request came that has no credential yet, as the edge saw it.
@@ -48,7 +52,7 @@ pub struct RequestContext {
 
 /// Who is asking and what they may do. Clones are the same.
 #[derive(Clone)]
-pub struct Authority(pub(crate) Arc<Inner>, Option<Arc<Once>>);
+pub struct Authority(pub(crate) Arc<Inner>, Option<Arc<Asked>>);
 
 /// What the modules of this crate share.
 pub(crate) struct Inner {
@@ -61,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) signing: SigningKeys,
     pub(crate) cache: Cache,
     pub(crate) watched: Watched,
+    pub(crate) refusals: Refusals,
 }
 
 impl Authority {
@@ -89,10 +94,12 @@ impl Authority {
                 signing: SigningKeys::default(),
                 cache: Cache::default(),
                 watched,
+                refusals: Refusals::default(),
             }),
             None,
         );
         authority.keep_watch(tasks);
+        authority.keep_chains(tasks);
         authority
     }
 
@@ -104,26 +111,24 @@ impl Authority {
         Self(inner, None)
     }
 
-    /// This authority for one mutation: what it is asked to do through it is done once for its key.
+    /// This authority for one mutation: what is done through it stands in the audit log, and is done once for its key.
     #[must_use]
-    pub fn once(&self, once: Option<Once>) -> Self {
-        Self(self.0.clone(), once.map(Arc::new))
+    pub fn asked(&self, asked: Option<Asked>) -> Self {
+        Self(self.0.clone(), asked.map(Arc::new))
     }
 
     /// One transaction of a client's, done once where it came with a key. Secrets in `T` are not to be written: serde skips them,
     /// and a repetition is answered without.
-    pub(crate) async fn command_once<T, F>(&self, work: F) -> Result<T, CommandError>
+    pub(crate) async fn command_for<T, F>(&self, work: F) -> Result<T, CommandError>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
-        F: for<'c> FnOnce(&'c Tx, DateTime<Utc>) -> BoxFuture<'c, Result<T, CommandError>>
+        F: for<'c> FnOnce(&'c mut Command) -> BoxFuture<'c, Result<T, CommandError>>
             + Send
             + 'static,
     {
         self.0
             .log
-            .command_once(self.1.clone(), move |command| {
-                work(command.tx(), command.now())
-            })
+            .command_for(self.1.clone(), move |command| work(command))
             .await
     }
 

@@ -104,7 +104,7 @@ impl Authority {
         let (account, address) = (change.account.clone(), change.address.clone());
         // Also with a wrong one: where this is the second time, the password has been changed by the first.
         let changed = self
-            .command_once(move |tx, now| Box::pin(change.make(tx, now)))
+            .command_for(move |c| Box::pin(async move { change.make(c.tx(), c.now()).await }))
             .await?;
         if !is_right {
             self.command(move |tx, now| {

@@ -6,6 +6,7 @@
 
 mod api_keys;
 mod attempts;
+mod audit;
 mod authority;
 mod base62;
 mod change_password;
@@ -27,6 +28,7 @@ mod tokens;
 mod watch;
 
 pub use api_keys::{NewApiKey, PERSONAL_PREFIX, SERVICE_PREFIX};
+pub use audit::{Break, Checked};
 pub use authority::{AuthConfig, Authority, RequestContext};
 pub use change_password::ChangePassword;
 pub use identify::Credential;

@@ -4,18 +4,22 @@
 //! for as long as nobody has used the new pair. Whoever comes with an older one has what was exchanged long ago: he or the other
 //! one is a thief, nobody can tell which, and the session ends.
 
-use adapters::sealing::Secret;
+use std::net::IpAddr;
+
+use adapters::{clock::SharedClock, sealing::Secret};
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    CommandError, SessionId, SystemScope, Tx, UserId, input, membership,
+    AuditOutcome, CommandError, SessionId, SystemScope, TenantId, Tx, UserId, input, membership,
     query::*,
     session,
     standing::{InTenant, Standing, of_session},
 };
 
+use events::audit::Entry;
+
 use crate::{
-    Authority, RequestContext, SESSION_IDLE, SignedIn, attempts, identity::CredentialId, sessions,
-    tokens,
+    Authority, RequestContext, SESSION_IDLE, SignedIn, attempts, audit, identity::CredentialId,
+    sessions, tokens,
 };
 
 const SCOPE: SystemScope = SystemScope::of("refreshing a session");
@@ -41,7 +45,7 @@ enum Presented {
     /// Not good, or not good there.
     Bad,
     /// One that was exchanged before; the session has ended by it.
-    Again(UserId),
+    Again(UserId, TenantId),
 }
 
 impl Authority {
@@ -63,12 +67,17 @@ impl Authority {
         let address = context.address;
         let ours = tokens::read_refresh(&self.0.keyring, input.refresh_token.expose());
         if let Some((id, rotation)) = ours {
+            let clock = self.0.clock.clone();
             let presented = self.command(move |tx, now| {
-                Box::pin(present(tx, id, rotation, input.tenant, context, now))
+                Box::pin(async move {
+                    let presented = present(tx, id, rotation, input.tenant, context, now).await?;
+                    note(tx, &clock, now, id, &presented, address).await?;
+                    Ok(presented)
+                })
             });
             match presented.await? {
                 Presented::Good(standing) => return self.issue(*standing).await,
-                Presented::Again(user) => {
+                Presented::Again(user, _) => {
                     self.forget(CredentialId::Session(id));
                     tracing::warn!(
                         target: "audit",
@@ -113,7 +122,7 @@ async fn present(
     let is_lately = row.rotated_at.is_some_and(|at| now - at <= FORGIVEN);
     if presented < row.rotation && !(is_last && (is_lately || row.used_rotation < row.rotation)) {
         end(tx, id, now).await?;
-        return Ok(Presented::Again(row.user_id));
+        return Ok(Presented::Again(row.user_id, row.tenant_id));
     }
     let named = match &slug {
         Some(slug) => InTenant::Slug(slug),
@@ -171,6 +180,37 @@ async fn present(
         .await?;
     standing.session = Some(next);
     Ok(Presented::Good(Box::new(standing)))
+}
+
+/// Adds to the audit log what came of a token.
+async fn note(
+    tx: &Tx,
+    clock: &SharedClock,
+    now: DateTime<Utc>,
+    id: SessionId,
+    presented: &Presented,
+    address: Option<IpAddr>,
+) -> Result<(), CommandError> {
+    match presented {
+        Presented::Good(standing) => {
+            audit::signed_in(tx, clock, now, standing, "refreshSession", address).await
+        }
+        Presented::Again(user, tenant) => {
+            let entry = Entry {
+                tenant: *tenant,
+                actor: Some(*user),
+                api_key: None,
+                on_behalf_of: None,
+                action: "refreshSession".into(),
+                target: Some(id.to_string()),
+                outcome: AuditOutcome::Refused,
+                address: audit::shown(address),
+                details: serde_json::json!({ "errors": ["REPLAYED"], "ended": true }),
+            };
+            Ok(events::audit::write(tx, clock, now, entry).await?)
+        }
+        Presented::Bad => Ok(()),
+    }
 }
 
 async fn end(tx: &Tx, id: SessionId, now: DateTime<Utc>) -> Result<(), CommandError> {

@@ -14,7 +14,7 @@ use entities::{
 };
 use futures_util::future::BoxFuture;
 
-use crate::{Authority, RequestContext, SignedIn, passwords, sessions};
+use crate::{Authority, RequestContext, SignedIn, audit, passwords, sessions};
 
 const SCOPE: SystemScope = SystemScope::of("set-up");
 
@@ -121,6 +121,7 @@ impl Authority {
         self.signing_key().await?;
         let first = self.first(&new, hash);
         let session = SessionId(self.0.clock.uuid());
+        let (clock, address) = (self.0.clock.clone(), context.address);
         let standing = self
             .command(move |tx, now| {
                 Box::pin(async move {
@@ -152,6 +153,7 @@ impl Authority {
                     )
                     .await?;
                     standing.session = Some(session);
+                    audit::signed_in(tx, &clock, now, &standing, "setUp", address).await?;
                     Ok(standing)
                 })
             })

@@ -13,7 +13,7 @@ use entities::{
 };
 
 use crate::{
-    Authority, RequestContext, SignedIn, attempts, passwords, sessions,
+    Authority, RequestContext, SignedIn, attempts, audit, passwords, sessions,
     set_up::{EMAIL, email_key},
 };
 
@@ -91,10 +91,15 @@ impl Authority {
             return Err(WRONG);
         };
         let session = SessionId(self.0.clock.uuid());
-        let tenant = input.tenant;
+        let (tenant, clock) = (input.tenant, self.0.clock.clone());
         let standing = self
             .command(move |tx, now| {
-                Box::pin(begin(tx, account, tenant, session, keys, context, now))
+                Box::pin(async move {
+                    let address = context.address;
+                    let standing = begin(tx, account, tenant, session, keys, context, now).await?;
+                    audit::signed_in(tx, &clock, now, &standing, "signIn", address).await?;
+                    Ok(standing)
+                })
             })
             .await?;
         self.issue(standing).await

@@ -42,8 +42,9 @@ impl Authority {
     pub async fn revoke_session(&self, scope: &Scope, id: SessionId) -> Result<(), CommandError> {
         by_session(scope)?;
         let user = scope.user();
-        self.command_once(move |tx, now| {
+        self.command_for(move |c| {
             Box::pin(async move {
+                let (tx, now) = (c.tx(), c.now());
                 let own = session::Entity::anywhere(SCOPE)
                     .filter(session::Column::Id.eq(id))
                     .filter(session::Column::UserId.eq(user))

@@ -124,6 +124,7 @@ fn authority(
     let config = AuthConfig {
         issuer: "weft:tests".into(),
         setup_token: None,
+        audit_kept: chrono::TimeDelta::days(365),
     };
     Authority::new(
         db.clone(),

@@ -257,6 +257,8 @@ impl Authority {
         if sweep {
             self.command(|tx, now| Box::pin(attempts::sweep(tx, now)))
                 .await?;
+            self.expire_audit(self.0.clock.now() - self.0.config.audit_kept)
+                .await?;
         }
         Ok(())
     }

@@ -44,7 +44,7 @@ use adapters::{
 };
 use auth::Authority;
 use entities::{CommandError, RunId, WorkerId};
-pub use events::Once;
+pub use events::Asked;
 use events::{Command, Log, Work};
 use providers::Providers;
 use serde::{Serialize, de::DeserializeOwned};
@@ -94,7 +94,7 @@ impl EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
-    once: Option<Arc<Once>>,
+    asked: Option<Arc<Asked>>,
 }
 
 struct Inner {
@@ -159,16 +159,16 @@ impl Engine {
         };
         Self {
             inner: Arc::new(inner),
-            once: None,
+            asked: None,
         }
     }
 
-    /// This engine for one mutation: what it is asked to do through it is done once for its key.
+    /// This engine for one mutation: what is done through it stands in the audit log, and is done once for its key.
     #[must_use]
-    pub fn once(&self, once: Option<Once>) -> Self {
+    pub fn asked(&self, asked: Option<Asked>) -> Self {
         Self {
             inner: self.inner.clone(),
-            once: once.map(Arc::new),
+            asked: asked.map(Arc::new),
         }
     }
 
@@ -178,7 +178,7 @@ impl Engine {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, CommandError> + Send + 'static,
     {
-        self.log().command_once(self.once.clone(), work).await
+        self.log().command_for(self.asked.clone(), work).await
     }
 
     /// The log.

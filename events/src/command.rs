@@ -12,6 +12,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
 use crate::{
+    audit::{self, Entry},
     finished::{self, Finished},
     hub::Batch,
     record::{Draft, Record, VERSION},
@@ -29,6 +30,8 @@ pub struct Command {
     work: bool,
     stopped: Vec<RunId>,
     counts: Mutex<Vec<Count>>,
+    about: Option<String>,
+    audit: Vec<Entry>,
 }
 
 /// Counts something, once it is true.
@@ -69,6 +72,8 @@ impl Command {
             work: false,
             stopped: Vec::new(),
             counts: Mutex::default(),
+            about: None,
+            audit: Vec::new(),
         }
     }
 
@@ -303,6 +308,27 @@ impl Command {
         self.stopped.push(run);
     }
 
+    /// Says what the command is about, as clients write its id: for the audit log, where the input does not say it.
+    pub fn about(&mut self, id: impl std::fmt::Display) {
+        self.about = Some(id.to_string());
+    }
+
+    /// What that is.
+    pub(crate) fn what_about(&self) -> Option<String> {
+        self.about.clone().or_else(|| {
+            let change = self.changes.first()?;
+            let prefix = change.kind.prefix()?;
+            let mut id = String::new();
+            entities::ids::write(prefix, change.resource_id, &mut id).ok()?;
+            Some(id)
+        })
+    }
+
+    /// Adds to the audit log, in this transaction: besides what is added for the mutation itself.
+    pub fn audit(&mut self, entry: Entry) {
+        self.audit.push(entry);
+    }
+
     /// Counts something for operators once it is true: what is undone never was.
     pub fn count(&self, count: impl FnOnce() + Send + 'static) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,6 +348,9 @@ impl Command {
         let noted = !self.changes.is_empty();
         change::Entity::record(&*self.tx, std::mem::take(&mut self.changes)).await?;
         finished::note(&self.tx, &self.finished).await?;
+        for entry in std::mem::take(&mut self.audit) {
+            audit::write(&self.tx, &self.clock, self.now, entry).await?;
+        }
         write(&self.tx, &self.streams).await?;
         self.tx.commit().await?;
         let batches = self

@@ -4,6 +4,8 @@
 //! numbers. The tables are the truth, and everything in memory is a hint that may be lost. This crate knows no event by its
 //! meaning but [text in pieces](record::Delta), which it may join, and what a tenant's [stream of changes](changes) holds.
 
+mod asked;
+pub mod audit;
 mod bus;
 pub mod changes;
 mod command;
@@ -20,6 +22,7 @@ pub mod read;
 pub mod record;
 mod writer;
 
+pub use asked::Asked;
 pub use changes::Change;
 pub use command::Command;
 pub use cursor::{Cursor, CursorError};

@@ -9,7 +9,7 @@ use std::{
 
 use adapters::{clock::SharedClock, tasks::Tasks};
 use chrono::{DateTime, Utc};
-use entities::{CommandError, Db, DbErr, RunId, Snapshot, TenantId};
+use entities::{AuditOutcome, CommandError, Db, DbErr, RunId, Snapshot, TenantId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, broadcast, watch},
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    asked::Asked,
     bus::{self, Bus},
     changes::{self, expire, sequencer},
     command::{Command, Told},
@@ -27,7 +28,7 @@ use crate::{
     follow::Follow,
     generation,
     hub::{Batch, Hub},
-    once::{self, Begun, Once},
+    once::{self, Begun},
     writer::{self, RunLog, Waiting},
 };
 
@@ -205,30 +206,34 @@ impl Log {
             .unwrap_or_else(|_| Err(CommandError::Internal("a command panicked".into()).into()))
     }
 
-    /// Does `work` as [`Log::command`] does; with a key, once: where it was done before, its answer of then is the answer. `T`
-    /// is written beside the key, without the fields that serde skips.
+    /// Does `work` as [`Log::command`] does, for a client who asked for it, and adds that to the audit log; with a key, once: where
+    /// it was done before, its answer of then is the answer. `T` is written beside the key, without the fields that serde skips.
     ///
     /// # Errors
     /// As [`Log::command`]; a conflict where the key was used with another input.
-    pub async fn command_once<T, E, F>(&self, once: Option<Arc<Once>>, work: F) -> Result<T, E>
+    pub async fn command_for<T, E, F>(&self, asked: Option<Arc<Asked>>, work: F) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         E: From<CommandError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, E> + Send + 'static,
     {
-        let Some(once) = once else {
+        let Some(asked) = asked else {
             return self.command(work).await;
         };
         self.command(move |c| {
             Box::pin(async move {
-                match once.begin(c.tx(), c.now()).await? {
-                    Begun::Before(done) => Ok(done),
-                    Begun::Now => {
-                        let done = work(c).await?;
-                        once.finish(c.tx(), &done).await?;
-                        Ok(done)
-                    }
+                if let Some(once) = asked.once()
+                    && let Begun::Before(done) = once.begin(c.tx(), c.now()).await?
+                {
+                    return Ok(done);
                 }
+                let done = work(c).await?;
+                if let Some(once) = asked.once() {
+                    once.finish(c.tx(), &done).await?;
+                }
+                let about = c.what_about();
+                c.audit(asked.entry(about, AuditOutcome::Allowed, &[]));
+                Ok(done)
             })
         })
         .await

@@ -168,6 +168,9 @@ impl AppGraph {
     }
 }
 
+/// What the audit log calls a credential that was refused.
+const CREDENTIAL: &str = "credential";
+
 impl Graph for AppGraph {
     type Caller = Caller;
 
@@ -182,10 +185,14 @@ impl Graph for AppGraph {
             tenant: credentials.tenant.as_deref(),
             on_behalf_of: credentials.on_behalf_of.as_deref(),
         };
-        let identity = self.authority.identify(credential).await.map_err(refused)?;
+        let identity = self.authority.identify(credential).await;
+        let context = self.request_context(credentials.client);
+        if identity.is_err() {
+            self.authority.refused_nobody(CREDENTIAL, context.address);
+        }
         Ok(Caller(Arc::new(Parts {
-            identity,
-            request: self.request_context(credentials.client),
+            identity: identity.map_err(refused)?,
+            request: context,
             transport: credentials.transport,
         })))
     }

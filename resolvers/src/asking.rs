@@ -8,7 +8,7 @@ use std::sync::{
 use adapters::clock::SharedClock;
 use async_graphql::{Context, ID, Result, Value};
 use auth::{Authority, Identity, RequestContext, SignedIn};
-use engine::{Engine, Once};
+use engine::{Asked, Engine};
 use entities::{CommandError, Refusal, Scope, Tx};
 use futures_util::future::BoxFuture;
 use loaders::Reader;
@@ -86,11 +86,11 @@ pub trait ContextExt {
     /// What does things: the commands of models, agents, conversations and runs.
     fn engine(&self) -> &Engine;
 
-    /// The same for the mutation that is being answered: once, where its input has an `idempotencyKey`.
+    /// The same for the mutation that is being answered.
     fn commands(&self) -> Engine;
 
-    /// What makes the mutation that is being answered be done once; `None` without a key in its input, or without a credential.
-    fn once(&self) -> Option<Once>;
+    /// The mutation that is being answered, as it was asked for; `None` without a credential.
+    fn asked(&self) -> Option<Asked>;
 
     /// The time of day.
     fn clock(&self) -> &SharedClock;
@@ -105,11 +105,14 @@ pub trait ContextExt {
     fn allowances(&self) -> &Allowances;
 
     /// How a command went: its value or what the caller can act on, for the payload; everything else is an error of the field.
-    /// What is read from here on sees what the command did.
+    /// What is read from here on sees what the command did. What was refused stands in the audit log by then.
     ///
     /// # Errors
     /// Those nobody can act on.
-    fn settle<T>(&self, outcome: Result<T, CommandError>) -> Result<Result<T, Vec<UserError>>>;
+    fn settle<T: Send>(
+        &self,
+        outcome: Result<T, CommandError>,
+    ) -> impl Future<Output = Result<Result<T, Vec<UserError>>>> + Send;
 }
 
 /// The data that [`ContextExt`] reads is put there by whoever wires the program, always.
@@ -169,10 +172,10 @@ impl ContextExt for Context<'_> {
     }
 
     fn commands(&self) -> Engine {
-        self.engine().once(self.once())
+        self.engine().asked(self.asked())
     }
 
-    fn once(&self) -> Option<Once> {
+    fn asked(&self) -> Option<Asked> {
         let scope = self.reader().scope()?;
         let field = self.field();
         let arguments = field.arguments().ok()?;
@@ -181,13 +184,21 @@ impl ContextExt for Context<'_> {
         else {
             return None;
         };
+        let fields = input.keys().map(ToString::to_string).collect();
+        let target = TARGETS.iter().find_map(|field| match input.get(*field) {
+            Some(Value::String(id)) => Some(id.chars().take(TARGET).collect()),
+            _ => None,
+        });
+        let address = self.request().address;
+        let address = address.map(|address| address.to_canonical().to_string());
+        let asked = Asked::new(&scope, field.name(), fields, target, address)?;
         let Some(Value::String(key)) = input.swap_remove("idempotencyKey") else {
-            return None;
+            return Some(asked);
         };
         let mut canonical = String::new();
         write_canonical(&Value::Object(input), &mut canonical);
         let keyring = self.engine().keyring();
-        Once::new(&scope, field.name(), key, canonical.into_bytes(), keyring)
+        Some(asked.with_key(&scope, key, canonical.into_bytes(), keyring))
     }
 
     fn clock(&self) -> &SharedClock {
@@ -206,7 +217,20 @@ impl ContextExt for Context<'_> {
         self.data().expect(WIRED)
     }
 
-    fn settle<T>(&self, outcome: Result<T, CommandError>) -> Result<Result<T, Vec<UserError>>> {
+    async fn settle<T: Send>(
+        &self,
+        outcome: Result<T, CommandError>,
+    ) -> Result<Result<T, Vec<UserError>>> {
+        if let Err(error) = &outcome {
+            let codes = errors::codes(error);
+            if !codes.is_empty() {
+                let (asked, address) = (self.asked(), self.request().address);
+                let field = self.field().name();
+                self.authority()
+                    .refused(asked, field, address, &codes)
+                    .await?;
+            }
+        }
         self.reader().renew();
         match outcome {
             Ok(value) => Ok(Ok(value)),
@@ -218,6 +242,19 @@ impl ContextExt for Context<'_> {
         }
     }
 }
+
+/// Fields of an input that say what a mutation is about, the first that is there.
+const TARGETS: [&str; 7] = [
+    "id",
+    "conversationId",
+    "groupId",
+    "userId",
+    "parentId",
+    "agentId",
+    "modelId",
+];
+/// Characters of such an id that are kept; ours are shorter.
+const TARGET: usize = 100;
 
 /// Writes a value so that equal inputs are equal texts, whatever the order of their fields.
 fn write_canonical(value: &Value, out: &mut String) {

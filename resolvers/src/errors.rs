@@ -169,6 +169,29 @@ impl InUse {
     }
 }
 
+/// The codes of why something was refused, for the audit log; none where it failed for a reason of ours.
+pub(crate) fn codes(error: &CommandError) -> Vec<&'static str> {
+    let of = |refusal: &Refusal| match refusal {
+        Refusal::InvalidInput { .. } => "INVALID_INPUT",
+        Refusal::NotFound { .. } => "NOT_FOUND",
+        Refusal::Forbidden { .. } => "FORBIDDEN",
+        Refusal::Conflict { .. } => "CONFLICT",
+        Refusal::InUse { .. } => "IN_USE",
+        Refusal::LimitReached { .. } => "QUOTA_EXCEEDED",
+    };
+    match error {
+        CommandError::Refused(refusals) => {
+            let mut codes: Vec<_> = refusals.iter().map(of).collect();
+            codes.dedup();
+            codes
+        }
+        CommandError::Unauthenticated(_) => vec!["UNAUTHENTICATED"],
+        CommandError::Forbidden(_) => vec!["FORBIDDEN"],
+        CommandError::RateLimited { .. } => vec!["RATE_LIMITED"],
+        CommandError::Database(_) | CommandError::Internal(_) => Vec::new(),
+    }
+}
+
 impl From<Refusal> for UserError {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();

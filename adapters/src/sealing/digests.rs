@@ -1,10 +1,19 @@
-use aws_lc_rs::{constant_time, digest as sha};
+use aws_lc_rs::{constant_time, digest as sha, hmac};
 
 /// The SHA-256 digest of `bytes` (FIPS 180-4).
 #[must_use]
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(sha::digest(&sha::SHA256, bytes).as_ref());
+    out
+}
+
+/// HMAC-SHA-256 (RFC 2104) of `bytes` under a key of the caller's own.
+#[must_use]
+pub fn keyed_digest(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let mut out = [0; 32];
+    out.copy_from_slice(hmac::sign(&key, bytes).as_ref());
     out
 }
 

@@ -8,6 +8,6 @@ mod digests;
 mod keyring;
 mod secret;
 
-pub use digests::{digest, equal};
+pub use digests::{digest, equal, keyed_digest};
 pub use keyring::{DataKey, Keyring, Place, SealError};
 pub use secret::Secret;

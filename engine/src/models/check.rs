@@ -53,7 +53,7 @@ impl Engine {
             let snapshot = self.log().snapshot();
             let tx = snapshot.tx().await?;
             // The provider is asked before the command: not once more for a repetition.
-            if let Some(once) = &self.once
+            if let Some(once) = self.asked.as_ref().and_then(|asked| asked.once())
                 && let Some(done) = once.before(tx, self.clock().now()).await?
             {
                 return Ok(done);

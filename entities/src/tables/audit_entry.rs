@@ -6,9 +6,15 @@
 )]
 
 use chrono::{DateTime, Utc};
-use sea_orm::entity::prelude::*;
+use sea_orm::{
+    QuerySelect, QueryTrait,
+    entity::prelude::*,
+    sea_query::{Expr, ExprTrait},
+};
 
-use crate::{ApiKeyId, AuditEntryId, AuditOutcome, TenantId, UserId};
+use crate::{
+    ApiKeyId, AuditEntryId, AuditOutcome, SystemScope, TenantId, UserId, audit_link, audit_pending,
+};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit_entries")]
@@ -46,3 +52,40 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Entity {
+    /// An entry of a tenant that stands in no chain and waits for none; `None`: there is none such.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn unlinked(
+        _: SystemScope,
+        db: &impl ConnectionTrait,
+        tenant: TenantId,
+    ) -> Result<Option<AuditEntryId>, DbErr> {
+        let same = |column: Expr| column.equals((Entity, Column::Id));
+        let linked = audit_link::Entity::find()
+            .filter(same(Expr::col((
+                audit_link::Entity,
+                audit_link::Column::EntryId,
+            ))))
+            .select_only()
+            .column(audit_link::Column::Seq)
+            .into_query();
+        let waiting = audit_pending::Entity::find()
+            .filter(same(Expr::col((
+                audit_pending::Entity,
+                audit_pending::Column::EntryId,
+            ))))
+            .select_only()
+            .column(audit_pending::Column::Id)
+            .into_query();
+        let row = Self::find()
+            .filter(Column::TenantId.eq(tenant))
+            .filter(Expr::exists(linked).not())
+            .filter(Expr::exists(waiting).not())
+            .one(db)
+            .await?;
+        Ok(row.map(|row| row.id))
+    }
+}

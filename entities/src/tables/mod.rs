@@ -3,8 +3,8 @@
 pub mod agent;
 pub mod agent_version;
 pub mod api_key;
+pub mod audit_chain;
 pub mod audit_entry;
-pub mod audit_floor;
 pub mod audit_link;
 pub mod audit_pending;
 pub mod auto_join_domain;
@@ -176,7 +176,7 @@ rows!(
     audit_entry,
     audit_pending,
     audit_link,
-    audit_floor
+    audit_chain
 );
 of_a_tenant!(
     membership,

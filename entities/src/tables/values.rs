@@ -65,6 +65,27 @@ names! {
 }
 
 impl ResourceKind {
+    /// What the ids of such things begin with; `None`: there are none yet.
+    #[must_use]
+    pub fn prefix(self) -> Option<&'static str> {
+        use crate::{AgentId, ConversationId, GroupId, MembershipId, ModelId, RunId};
+        match self {
+            Self::Agent => Some(AgentId::PREFIX),
+            Self::Model => Some(ModelId::PREFIX),
+            Self::Conversation => Some(ConversationId::PREFIX),
+            Self::Run => Some(RunId::PREFIX),
+            Self::Group => Some(GroupId::PREFIX),
+            Self::Membership => Some(MembershipId::PREFIX),
+            Self::Approval
+            | Self::KnowledgeBase
+            | Self::Document
+            | Self::Tool
+            | Self::McpServer
+            | Self::Skill
+            | Self::File => None,
+        }
+    }
+
     /// Whether the tenant's OWNER and ADMIN manage all there are of it. What people say and upload is their own.
     #[must_use]
     pub fn is_administered(self) -> bool {

@@ -210,9 +210,11 @@ create table audit_links (
     primary key (tenant_id, seq)
 );
 create unique index audit_links_entry on audit_links (entry_id);
--- Up to where the chain was let go of when its time was over, and what it stood at.
-create table audit_floors (
+-- A chain: the key that its links are made with, and up to where it was let go of when its time was over.
+create table audit_chains (
     tenant_id {uuid} primary key,
-    seq bigint not null,
-    mac {bytes} not null
+    sealed_key {bytes} not null,
+    floor bigint not null,
+    floor_mac {bytes} not null,
+    floor_proof {bytes} not null
 );

@@ -39,7 +39,7 @@ async fn payload(
     ctx: &Context<'_>,
     outcome: Result<AgentId, CommandError>,
 ) -> Result<AgentPayload> {
-    Ok(match ctx.settle(outcome)? {
+    Ok(match ctx.settle(outcome).await? {
         Ok(id) => AgentPayload {
             agent: ctx.reader().load(AgentOf(id)).await?.map(Agent),
             errors: Vec::new(),
@@ -97,7 +97,10 @@ impl AgentMutation {
             Ok(id) => ctx.commands().delete_agent(&scope, id).await,
             Err(error) => Err(error),
         };
-        Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
+        Ok(DeletePayload::of(
+            input.id,
+            ctx.settle(deleted).await?.map(drop),
+        ))
     }
 
     /// Make the draft equal to a version of the agent; what runs is still its newest version. It takes AGENTS_EDIT, and EDIT of
@@ -132,7 +135,7 @@ impl AgentMutation {
             Ok((id, called)) => ctx.commands().publish_agent(&scope, id, called).await,
             Err(error) => Err(error),
         };
-        Ok(match ctx.settle(published)? {
+        Ok(match ctx.settle(published).await? {
             Ok(published) => {
                 let reader = ctx.reader();
                 let version = reader.load(VersionOf(published.version)).await?;

@@ -169,7 +169,7 @@ async fn changed(
     ctx: &Context<'_>,
     outcome: Result<ConversationId, CommandError>,
 ) -> Result<ConversationPayload> {
-    Ok(match ctx.settle(outcome)? {
+    Ok(match ctx.settle(outcome).await? {
         Ok(id) => {
             let row = ctx.reader().load(ConversationOf(id)).await?;
             ConversationPayload {
@@ -187,7 +187,7 @@ async fn changed(
 impl SendMessagePayload {
     /// What was made of what was asked for, or why nothing was.
     pub(crate) async fn of(ctx: &Context<'_>, outcome: Result<Sent, CommandError>) -> Result<Self> {
-        let sent = match ctx.settle(outcome)? {
+        let sent = match ctx.settle(outcome).await? {
             Ok(sent) => sent,
             Err(errors) => {
                 return Ok(Self {
@@ -269,7 +269,7 @@ impl ConversationMutation {
         };
         Ok(DeletePayload::of(
             input.id,
-            ctx.settle(deleted.map(|_| ()))?,
+            ctx.settle(deleted.map(|_| ())).await?,
         ))
     }
 

@@ -124,11 +124,11 @@ impl DeletePayload {
     }
 }
 
-pub(super) fn signed_in(
+pub(super) async fn signed_in(
     ctx: &Context<'_>,
     outcome: Result<SignedIn, CommandError>,
 ) -> Result<SignInPayload> {
-    Ok(match ctx.settle(outcome)? {
+    Ok(match ctx.settle(outcome).await? {
         Ok(signed_in) => {
             ctx.become_signed_in(&signed_in);
             SignInPayload {
@@ -178,6 +178,7 @@ impl IdentityMutation {
                 .set_up(new, ctx.request().clone(), seed)
                 .await,
         )
+        .await
     }
 
     /// Begin a session. What follows in the same request is asked by whoever signed in.
@@ -196,6 +197,7 @@ impl IdentityMutation {
             ctx,
             ctx.authority().sign_in(given, ctx.request().clone()).await,
         )
+        .await
     }
 
     /// Make an API key. By a session only, never by another key.
@@ -213,9 +215,9 @@ impl IdentityMutation {
                 .map(|some| some.into_iter().map(entities::Permission::from).collect()),
             expires_at: input.expires_at.map(|at| at.0),
         };
-        let authority = ctx.authority().once(ctx.once());
+        let authority = ctx.authority().asked(ctx.asked());
         let made = authority.create_api_key(&scope, new).await;
-        Ok(match ctx.settle(made)? {
+        Ok(match ctx.settle(made).await? {
             Ok(made) => CreateApiKeyPayload {
                 api_key: ctx.reader().load(ApiKeyOf(made.id)).await?.map(ApiKey),
                 secret: made.secret.map(|secret| secret.expose().to_owned()),
@@ -237,11 +239,11 @@ impl IdentityMutation {
         let scope = ctx.scope()?;
         let revoked = match input.id.named::<ApiKeyId>(&["input", "id"]) {
             Ok(id) => {
-                let authority = ctx.authority().once(ctx.once());
+                let authority = ctx.authority().asked(ctx.asked());
                 authority.revoke_api_key(&scope, id).await
             }
             Err(error) => Err(error),
         };
-        Ok(DeletePayload::of(input.id, ctx.settle(revoked)?))
+        Ok(DeletePayload::of(input.id, ctx.settle(revoked).await?))
     }
 }

@@ -162,7 +162,7 @@ impl SessionMutation {
             .authority()
             .refresh_session(given, ctx.request().clone())
             .await;
-        signed_in(ctx, refreshed)
+        signed_in(ctx, refreshed).await
     }
 
     /// End the session that asks: within five seconds nothing can be asked by it any more, and what it has open is closed. By a
@@ -174,7 +174,7 @@ impl SessionMutation {
     ) -> Result<SignOutPayload> {
         let scope = ctx.scope()?;
         let ended = ctx.authority().sign_out(&scope, input.everywhere).await;
-        Ok(match ctx.settle(ended)? {
+        Ok(match ctx.settle(ended).await? {
             Ok(ended) => SignOutPayload {
                 ended: i32::try_from(ended).unwrap_or(i32::MAX),
                 errors: Vec::new(),
@@ -193,12 +193,12 @@ impl SessionMutation {
         let scope = ctx.scope()?;
         let revoked = match input.id.named::<SessionId>(&["input", "id"]) {
             Ok(id) => {
-                let authority = ctx.authority().once(ctx.once());
+                let authority = ctx.authority().asked(ctx.asked());
                 authority.revoke_session(&scope, id).await
             }
             Err(error) => Err(error),
         };
-        Ok(DeletePayload::of(input.id, ctx.settle(revoked)?))
+        Ok(DeletePayload::of(input.id, ctx.settle(revoked).await?))
     }
 
     /// Change the viewer's password. All other sessions of the user end. By a session only, never by a key.
@@ -213,11 +213,11 @@ impl SessionMutation {
             current: Secret::new(input.current_password),
             new: Secret::new(input.new_password),
         };
-        let authority = ctx.authority().once(ctx.once());
+        let authority = ctx.authority().asked(ctx.asked());
         let changed = authority
             .change_password(&scope, given, ctx.request())
             .await;
-        Ok(match ctx.settle(changed)? {
+        Ok(match ctx.settle(changed).await? {
             Ok(user) => UserPayload {
                 user: ctx.reader().load(MemberOf(user)).await?.map(User),
                 errors: Vec::new(),

@@ -148,7 +148,7 @@ impl MessageMutation {
             }
             Err(error) => Err(error),
         };
-        Ok(match ctx.settle(rated)? {
+        Ok(match ctx.settle(rated).await? {
             Ok(id) => MessagePayload {
                 message: ctx.reader().load(MessageOf(id)).await?.map(Message::from),
                 errors: Vec::new(),

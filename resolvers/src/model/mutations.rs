@@ -25,7 +25,7 @@ async fn payload(
     ctx: &Context<'_>,
     outcome: Result<ModelId, CommandError>,
 ) -> Result<ModelPayload> {
-    Ok(match ctx.settle(outcome)? {
+    Ok(match ctx.settle(outcome).await? {
         Ok(id) => ModelPayload {
             model: ctx.reader().load(ModelOf(id)).await?.map(Model),
             errors: Vec::new(),
@@ -82,7 +82,10 @@ impl ModelMutation {
             Ok(id) => ctx.commands().delete_model(&scope, id, input.force).await,
             Err(error) => Err(error),
         };
-        Ok(DeletePayload::of(input.id, ctx.settle(deleted)?.map(drop)))
+        Ok(DeletePayload::of(
+            input.id,
+            ctx.settle(deleted).await?.map(drop),
+        ))
     }
 
     /// Ask a model's provider for it and record what came of it as the model's health: whether it is listed or else, and where

@@ -90,7 +90,7 @@ impl RunMutation {
             Ok(id) => ctx.commands().cancel_run(&scope, id).await,
             Err(error) => Err(error),
         };
-        Ok(match ctx.settle(cancelled)? {
+        Ok(match ctx.settle(cancelled).await? {
             Ok(id) => RunPayload {
                 run: ctx.reader().load(RunOf(id)).await?.map(Run::from),
                 errors: Vec::new(),

@@ -407,8 +407,9 @@ async fn a_check_is_made_once_for_its_key() {
     let check = async |key: &str, input: &str| {
         let (key, input) = (key.to_owned(), input.as_bytes().to_vec());
         let keyring = house.engine.keyring();
-        let once = events::Once::new(&house.owner, "checkModel", key, input, keyring);
-        let engine = house.engine.once(once);
+        let asked = events::Asked::new(&house.owner, "checkModel", Vec::new(), None, None);
+        let asked = asked.map(|asked| asked.with_key(&house.owner, key, input, keyring));
+        let engine = house.engine.asked(asked);
         engine.check_model(&house.owner, id).await
     };
     for _ in 0..3 {
