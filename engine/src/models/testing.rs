@@ -75,6 +75,7 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            audit_kept: chrono::TimeDelta::days(365),
         };
         let authority = Authority::new(db, log.clone(), keyring.clone(), shared, &tasks, config);
         let engine = Engine::new(
