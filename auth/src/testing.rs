@@ -164,6 +164,8 @@ pub(crate) fn personal(
         name: "laptop".into(),
         kind: ApiKeyKind::Personal,
         permissions,
+        may_impersonate: false,
+        may_create_users: false,
         expires_at,
     }
 }

@@ -188,7 +188,6 @@ pub struct Limits {
 
 /// How long things are kept, in days.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "read by a later part")]
 pub struct Retention {
     /// The stream of a tenant's changes.
     pub changes_days: u32,

@@ -86,6 +86,7 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            audit_kept: chrono::TimeDelta::days(365),
         };
         let authority = Authority::new(
             db.clone(),
