@@ -49,14 +49,6 @@ pub struct NewMember {
     pub token: Option<Secret>,
 }
 
-/// What was done to a member, and what ended by it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Acted {
-    user: UserId,
-    #[serde(skip)]
-    ended: Vec<SessionId>,
-}
-
 /// Who sees a membership: who manages members, and whose it is.
 pub(crate) fn seen_by(user: UserId) -> Option<Audience> {
     Some(Audience::owner(user))
@@ -328,7 +320,7 @@ impl Authority {
         Ok(id)
     }
 
-    /// Ends the sessions of a user: of an account that the tenant manages all, of another those that are in this tenant.
+    /// Ends the sessions of a user, and answers which: of an account that the tenant manages all, of another those that are in this tenant.
     ///
     /// # Errors
     /// As [`Authority::update_membership`]; [`CommandError::Forbidden`] where the caller came by a key.
@@ -336,11 +328,11 @@ impl Authority {
         &self,
         scope: &Scope,
         id: UserId,
-    ) -> Result<UserId, CommandError> {
+    ) -> Result<Vec<SessionId>, CommandError> {
         by_session(scope)?;
         manages(scope)?;
         let by = scope.clone();
-        let acted = self
+        let ended = self
             .command_for(move |c| {
                 Box::pin(async move {
                     let named = Condition::all().add(membership::Column::UserId.eq(id));
@@ -359,12 +351,12 @@ impl Authority {
                         ended.retain(|id| here.iter().any(|row| row.id == *id));
                     }
                     sign_out::end(c.tx(), &ended, c.now()).await?;
-                    Ok(Acted { user: id, ended })
+                    Ok(ended)
                 })
             })
             .await?;
-        self.forget_sessions(&acted.ended);
-        Ok(acted.user)
+        self.forget_sessions(&ended);
+        Ok(ended)
     }
 }
 
