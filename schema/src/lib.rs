@@ -2,7 +2,7 @@
 //!
 //! `schema.graphql` beside this crate is that SDL, sorted; a test holds it to the code, and `weft schema` writes it.
 
-#![recursion_limit = "512"]
+#![recursion_limit = "1024"]
 
 mod audience;
 pub mod cost;
@@ -18,6 +18,7 @@ use resolvers::{
     agent::{AgentMutation, AgentQuery, AgentSpec},
     change::ChangeSubscription,
     conversation::{ConversationMutation, ConversationQuery, ConversationSubscription},
+    group::GroupQuery,
     identity::{IdentityMutation, IdentityQuery, SessionMutation},
     message::MessageMutation,
     model::{ModelMutation, ModelQuery},
@@ -25,6 +26,7 @@ use resolvers::{
     run::{RunMutation, RunQuery},
     service::ServiceQuery,
     sharing::Shareable,
+    tenant::TenantQuery,
 };
 
 pub use audience::{Audience, Audiences, Shared};
@@ -35,6 +37,8 @@ pub use served::Served;
 pub struct Query(
     ServiceQuery,
     IdentityQuery,
+    TenantQuery,
+    GroupQuery,
     NodeQuery,
     ModelQuery,
     AgentQuery,

@@ -1,4 +1,4 @@
-//! Who is who: users, memberships, tenants, sessions, API keys, and whoever asks.
+//! Who is who: users, memberships, sessions, API keys, and whoever asks.
 
 mod allowance;
 mod enums;
@@ -10,6 +10,6 @@ mod viewer;
 pub use allowance::{Allowances, RateLimit};
 pub use enums::{ApiKeyKind, ApiKeyStatus, CredentialKind, Permission, Role, UserKind};
 pub use mutations::{CreateApiKeyPayload, DeletePayload, IdentityMutation, SignInPayload};
-pub use objects::{ApiKey, Membership, Tenant, User};
+pub use objects::{ApiKey, Membership, User};
 pub use sessions::{Session, SessionMutation, SignOutPayload, UserPayload};
 pub use viewer::{IdentityQuery, Viewer};
