@@ -80,15 +80,6 @@ pub struct Accept {
     pub password: Option<Secret>,
 }
 
-/// What an invitation shows to whoever holds it.
-#[derive(Debug, Clone)]
-pub struct Preview {
-    /// The tenant's name.
-    pub tenant_name: String,
-    /// The invitation itself; its id and tenant are not for the holder.
-    pub invitation: invitation::Model,
-}
-
 /// A good invitation, with its tenant.
 pub(crate) struct Open {
     pub(crate) row: invitation::Model,
@@ -106,7 +97,6 @@ pub(crate) async fn open(
         .filter(invitation::Column::RevokedAt.is_null())
         .filter(invitation::Column::UsesLeft.gt(0))
         .filter(invitation::Column::ExpiresAt.gt(now))
-        .filter(invitation::Column::Failures.lt(FAILURES))
         .lock_exclusive()
         .one(&**tx)
         .await?;
@@ -353,30 +343,6 @@ impl Authority {
         .await
     }
 
-    /// What an invitation offers, for whoever holds its token, also when it is over; `None`: there is none such.
-    ///
-    /// # Errors
-    /// The database can't be read.
-    pub async fn invitation(&self, token: &Secret) -> Result<Option<Preview>, CommandError> {
-        let db = self.0.db.reader(SCOPE);
-        let digest = digest(token.expose().as_bytes()).to_vec();
-        let row = invitation::Entity::anywhere(SCOPE)
-            .filter(invitation::Column::Digest.eq(digest))
-            .one(db)
-            .await?;
-        let Some(invitation) = row else {
-            return Ok(None);
-        };
-        let tenant = tenant::Entity::anywhere(SCOPE)
-            .filter(tenant::Column::Id.eq(invitation.tenant_id))
-            .one(db)
-            .await?;
-        Ok(tenant.map(|tenant| Preview {
-            tenant_name: tenant.name,
-            invitation,
-        }))
-    }
-
     /// Joins a tenant as whoever is signed in: a free account, by its person.
     ///
     /// # Errors
@@ -558,9 +524,13 @@ async fn free_account(tx: &Tx, email_key: &str) -> Result<Option<user::Model>, C
 
 /// One more wrong password came with the invitation.
 async fn fail(tx: &Tx, digest: Vec<u8>) -> Result<(), CommandError> {
+    let spent = Expr::cust(format!(
+        "case when failures + 1 >= {FAILURES} then 0 else uses_left end"
+    ));
     invitation::Entity::change_anywhere(SCOPE)
         .filter(invitation::Column::Digest.eq(digest))
         .col_expr(invitation::Column::Failures, Expr::cust("failures + 1"))
+        .col_expr(invitation::Column::UsesLeft, spent)
         .exec(&**tx)
         .await?;
     Ok(())

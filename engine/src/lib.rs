@@ -218,6 +218,12 @@ impl Engine {
         &self.inner.authority
     }
 
+    /// Runs of one tenant at once, in all processes together, whatever the tenant itself says.
+    #[must_use]
+    pub fn max_concurrent_runs(&self) -> u64 {
+        self.inner.options.max_concurrent_runs
+    }
+
     pub(crate) fn options(&self) -> &EngineOptions {
         &self.inner.options
     }

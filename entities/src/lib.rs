@@ -7,6 +7,7 @@
 mod audience;
 pub mod db;
 pub mod each;
+pub mod groups;
 pub mod health;
 pub mod ids;
 pub mod input;

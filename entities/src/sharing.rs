@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The groups that stand within one of these, these included.
-fn within(scope: &Scope, groups: Vec<GroupId>) -> SelectStatement {
+pub(crate) fn within(scope: &Scope, groups: Vec<GroupId>) -> SelectStatement {
     group_ancestor::Entity::in_tenant(scope)
         .filter(group_ancestor::Column::AncestorId.is_in(groups))
         .select_only()
@@ -25,7 +25,7 @@ fn within(scope: &Scope, groups: Vec<GroupId>) -> SelectStatement {
 }
 
 /// The groups that the scope's user is a member of himself, as `least` or more.
-fn own_groups(scope: &Scope, least: Role) -> Vec<GroupId> {
+pub(crate) fn own_groups(scope: &Scope, least: Role) -> Vec<GroupId> {
     let groups = scope.groups().iter();
     groups
         .filter(|(_, role)| *role >= least)

@@ -11,7 +11,9 @@ use entities::{
     session, tenant, user,
 };
 
-use crate::{Found, LoadError, Reader, Relation, Source, reader::rows_by};
+use crate::{
+    Found, LoadError, Reader, Relation, Source, reader::rows_by, tenancy::may_see_members,
+};
 
 /// A user as a tenant sees him: the account, and his membership there.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +58,8 @@ impl Relation for MemberOf {
     }
 }
 
-/// The membership of this id: one's own, wherever it is; those of others in this tenant with MEMBERS_MANAGE.
+/// The membership of this id: one's own, wherever it is; those of others in this tenant with MEMBERS_MANAGE, and for
+/// administrators of the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BelongingOf(pub MembershipId);
 
@@ -65,7 +68,7 @@ impl Relation for BelongingOf {
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
-        let others = scope.may(Permission::MembersManage);
+        let others = may_see_members(scope);
         let rows = people::memberships(scope, &**source.tx().await?, ids, others).await?;
         Ok(rows
             .into_iter()
@@ -75,19 +78,29 @@ impl Relation for BelongingOf {
 }
 
 impl Belonging {
-    fn of((membership, user, tenant): (membership::Model, user::Model, tenant::Model)) -> Self {
+    /// Of a tenant that several are of.
+    pub(crate) fn in_one(
+        membership: membership::Model,
+        user: user::Model,
+        tenant: &Arc<tenant::Model>,
+    ) -> Self {
         Self {
             membership: membership.clone(),
             member: Arc::new(Member {
                 user,
                 membership: Some(membership),
             }),
-            tenant: Arc::new(tenant),
+            tenant: tenant.clone(),
         }
+    }
+
+    fn of((membership, user, tenant): (membership::Model, user::Model, tenant::Model)) -> Self {
+        Self::in_one(membership, user, &Arc::new(tenant))
     }
 }
 
-/// The tenant of this id: the one that is asked in, or another that the user belongs to.
+/// The tenant of this id: the one that is asked in, or another that the user belongs to; any for an administrator of the
+/// platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TenantOf(pub TenantId);
 

@@ -6,8 +6,10 @@
 
 mod access;
 pub mod agents;
+pub mod audit;
 mod changes;
 pub mod conversations;
+pub mod groups;
 pub mod identity;
 pub mod listing;
 mod matching;
@@ -16,6 +18,8 @@ pub mod models;
 pub mod quiesce;
 mod reader;
 pub mod runs;
+pub mod shares;
+pub mod tenancy;
 pub mod usage;
 
 pub use reader::{Asker, Found, LoadError, Reader, Relation, Source};

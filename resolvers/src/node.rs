@@ -2,28 +2,35 @@
 
 use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
 use entities::{
-    AgentId, AgentVersionId, ApiKeyId, ConversationId, MembershipId, MessageId, ModelId, Refusal,
-    RunId, SessionId, TenantId, ToolCallId, UserId, ids,
+    AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId, GroupMemberId,
+    InvitationId, MembershipId, MessageId, ModelId, Refusal, RunId, SessionId, TenantId,
+    ToolCallId, UserId, ids,
 };
 use loaders::{
     LoadError,
     agents::{AgentOf, VersionOf},
+    audit::AuditEntryOf,
     conversations::ConversationOf,
+    groups::{GroupMemberOf, GroupOf},
     identity::{ApiKeyOf, BelongingOf, MemberOf, SessionOf, TenantOf},
     messages::MessageOf,
     models::ModelOf,
     runs::{RunOf, ToolCallOf},
+    tenancy::InvitationOf,
 };
 use uuid::Uuid;
 
 use crate::{
     agent::{Agent, AgentVersion},
     asking::ContextExt,
+    audit::AuditEntry,
     conversation::Conversation,
-    identity::{ApiKey, Membership, Session, Tenant, User},
+    group::{Group, GroupMember},
+    identity::{ApiKey, Membership, Session, User},
     message::Message,
     model::Model,
     run::{Run, ToolCall},
+    tenant::{Invitation, Tenant},
 };
 
 /// Something that has an id.
@@ -61,10 +68,19 @@ pub enum Node {
     Run(Run),
     /// A tool call.
     ToolCall(ToolCall),
+    /// A group.
+    Group(Group),
+    /// A member of a group.
+    GroupMember(GroupMember),
+    /// An invitation.
+    Invitation(Invitation),
+    /// An entry of the audit log.
+    AuditEntry(AuditEntry),
 }
 
 plain_abstract!(Node as node_gql {
-    Tenant, User, Membership, Session, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
+    Tenant, User, Membership, Session, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall, Group,
+    GroupMember, Invitation, AuditEntry,
 });
 
 /// Finds by the prefix of an id and its number what whoever asks may see. Side by side, what is of one type is one statement.
@@ -125,6 +141,22 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
             .load(ToolCallOf(ToolCallId(id)))
             .await?
             .map(|call| Node::ToolCall(ToolCall(call))),
+        GroupId::PREFIX => reader
+            .load(GroupOf(GroupId(id)))
+            .await?
+            .map(|row| Node::Group(Group(row))),
+        GroupMemberId::PREFIX => reader
+            .load(GroupMemberOf(GroupMemberId(id)))
+            .await?
+            .map(|row| Node::GroupMember(GroupMember::from(row))),
+        InvitationId::PREFIX => reader
+            .load(InvitationOf(InvitationId(id)))
+            .await?
+            .map(|row| Node::Invitation(Invitation(row))),
+        AuditEntryId::PREFIX => reader
+            .load(AuditEntryOf(AuditEntryId(id)))
+            .await?
+            .map(|row| Node::AuditEntry(AuditEntry(row))),
         _ => None,
     })
 }

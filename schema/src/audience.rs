@@ -350,7 +350,15 @@ const SAME: &[(&str, &[&str])] = &[
     ),
     (
         "User",
-        &["createdAt", "id", "isActive", "kind", "lastSeenAt", "name"],
+        &[
+            "createdAt",
+            "id",
+            "isActive",
+            "isManaged",
+            "kind",
+            "lastSeenAt",
+            "name",
+        ],
     ),
 ];
 
@@ -381,9 +389,15 @@ const VIEWERS: &[(&str, &[&str])] = &[
             "problems",
             "usage",
             "viewerAccess",
+            // of those who see the group, or may share it
+            "group",
+            "shares",
         ],
     ),
-    ("Conversation", &["usage", "viewerAccess"]),
+    (
+        "Conversation",
+        &["group", "shares", "usage", "viewerAccess"],
+    ),
     ("Message", &["model", "rating", "ratingComment"]),
     ("Run", &["agentVersion", "model"]),
     ("RunStep", &["model"]),

@@ -2,7 +2,7 @@
 //!
 //! `schema.graphql` beside this crate is that SDL, sorted; a test holds it to the code, and `weft schema` writes it.
 
-#![recursion_limit = "512"]
+#![recursion_limit = "1024"]
 
 mod audience;
 pub mod cost;
@@ -18,13 +18,15 @@ use resolvers::{
     agent::{AgentMutation, AgentQuery, AgentSpec},
     change::ChangeSubscription,
     conversation::{ConversationMutation, ConversationQuery, ConversationSubscription},
-    identity::{IdentityMutation, IdentityQuery, SessionMutation},
+    group::{GroupMutation, GroupQuery},
+    identity::{IdentityMutation, IdentityQuery, MemberMutation, SessionMutation, TenantMutation},
     message::MessageMutation,
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
     run::{RunMutation, RunQuery},
     service::ServiceQuery,
-    sharing::Shareable,
+    sharing::{ShareMutation, Shareable},
+    tenant::{InvitationMutation, TenantQuery},
 };
 
 pub use audience::{Audience, Audiences, Shared};
@@ -35,6 +37,8 @@ pub use served::Served;
 pub struct Query(
     ServiceQuery,
     IdentityQuery,
+    TenantQuery,
+    GroupQuery,
     NodeQuery,
     ModelQuery,
     AgentQuery,
@@ -48,6 +52,11 @@ pub struct Query(
 pub struct Mutation(
     IdentityMutation,
     SessionMutation,
+    TenantMutation,
+    MemberMutation,
+    InvitationMutation,
+    GroupMutation,
+    ShareMutation,
     ModelMutation,
     AgentMutation,
     ConversationMutation,

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::entity::prelude::*;
 
-use crate::{InvitationId, Role, TenantId, UserId};
+use crate::{InvitationId, InvitationStatus, Role, TenantId, UserId};
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "invitations")]
@@ -51,3 +51,59 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// Whether it can be accepted at `now`, and why not.
+    #[must_use]
+    pub fn status(&self, now: DateTime<Utc>) -> InvitationStatus {
+        if self.revoked_at.is_some() {
+            InvitationStatus::Revoked
+        } else if self.uses_left <= 0 {
+            InvitationStatus::Accepted
+        } else if self.expires_at <= now {
+            InvitationStatus::Expired
+        } else {
+            InvitationStatus::Open
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn what_ended_it_first_is_said() {
+        let now = DateTime::<Utc>::UNIX_EPOCH;
+        let open = Model {
+            id: InvitationId(Uuid::nil()),
+            tenant_id: TenantId(Uuid::nil()),
+            digest: Vec::new(),
+            email: None,
+            email_key: None,
+            role: Role::Member,
+            uses: 2,
+            uses_left: 1,
+            failures: 0,
+            invited_by: UserId(Uuid::nil()),
+            by_platform: false,
+            expires_at: now + TimeDelta::seconds(1),
+            revoked_at: None,
+            created_at: now,
+        };
+        assert_eq!(open.status(now), InvitationStatus::Open);
+        assert_eq!(open.status(open.expires_at), InvitationStatus::Expired);
+        let used = Model {
+            uses_left: 0,
+            ..open.clone()
+        };
+        assert_eq!(used.status(used.expires_at), InvitationStatus::Accepted);
+        let revoked = Model {
+            revoked_at: Some(now),
+            ..used
+        };
+        assert_eq!(revoked.status(now), InvitationStatus::Revoked);
+    }
+}

@@ -201,6 +201,7 @@ of_a_tenant!(
     usage_hour,
     usage_latency,
     model_minute,
+    auto_join_domain,
     group,
     group_ancestor,
     group_member,

@@ -4,25 +4,32 @@ use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     QueryTrait, Select, SelectTwoRequired,
-    sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query},
+    sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query, SelectStatement},
 };
 
-use super::{membership, session, tenant, user};
-use crate::{MembershipId, Scope, SessionId, TenantId, UserId};
+use super::{invitation, membership, session, tenant, user};
+use crate::{
+    MembershipId, Permission, Scope, SessionId, TenantId, UserId,
+    page::{self, Page, paged, paged_by},
+};
 
 fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
     Expr::col(left).equals(right)
 }
 
-fn with_users(
-    mut select: Select<membership::Entity>,
-) -> SelectTwoRequired<membership::Entity, user::Entity> {
+fn joined_to_users(mut select: Select<membership::Entity>) -> Select<membership::Entity> {
     let on = same(
         (user::Entity, user::Column::Id),
         (membership::Entity, membership::Column::UserId),
     );
     QueryTrait::query(&mut select).inner_join(user::Entity, on);
-    select.select_two_required(user::Entity)
+    select
+}
+
+fn with_users(
+    select: Select<membership::Entity>,
+) -> SelectTwoRequired<membership::Entity, user::Entity> {
+    joined_to_users(select).select_two_required(user::Entity)
 }
 
 /// The members of the scope's tenant with these ids, those included whose membership ended or is suspended.
@@ -37,6 +44,65 @@ pub async fn members(
     let select =
         membership::Entity::in_tenant(scope).filter(membership::Column::UserId.is_in(users));
     with_users(select).all(db).await
+}
+
+/// Those who belong to the scope's tenant, suspended ones included, as far as their accounts fit.
+fn belonging(scope: &Scope, narrowed: Condition) -> Select<membership::Entity> {
+    membership::Entity::in_tenant(scope)
+        .filter(membership::Column::EndedAt.is_null())
+        .filter(narrowed)
+}
+
+/// A page of those who belong to the scope's tenant, suspended ones included: the name of the user and the id of the membership
+/// are the order. `narrowed` is about columns of users.
+///
+/// # Errors
+/// What the database says.
+pub async fn members_by_name(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    narrowed: Condition,
+    page: &Page,
+) -> Result<Vec<(membership::Model, user::Model)>, DbErr> {
+    let order = [
+        Expr::col((user::Entity, user::Column::Name)),
+        Expr::col((membership::Entity, membership::Column::Id)),
+    ];
+    let select = paged_by(belonging(scope, narrowed), &order, false, page);
+    with_users(select).all(db).await
+}
+
+/// How many those are; `None` for more than [`page::COUNTED`].
+///
+/// # Errors
+/// What the database says.
+pub async fn count_members(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    narrowed: Condition,
+) -> Result<Option<u64>, DbErr> {
+    page::count(joined_to_users(belonging(scope, narrowed)), db).await
+}
+
+/// The accounts of those of these who invited somebody into the scope's tenant as administrators of the platform.
+///
+/// # Errors
+/// What the database says.
+pub async fn inviters(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    users: Vec<UserId>,
+) -> Result<Vec<user::Model>, DbErr> {
+    let invited = invitation::Entity::in_tenant(scope)
+        .filter(invitation::Column::ByPlatform.eq(true))
+        .filter(invitation::Column::InvitedBy.is_in(users))
+        .select_only()
+        .column(invitation::Column::InvitedBy)
+        .into_query();
+    user::Entity::find()
+        .filter(user::Column::Id.in_subquery(invited))
+        .all(db)
+        .await
 }
 
 /// Memberships by id with user and tenant: the asker's own, in any tenant, and with `others` everybody's in the scope's tenant.
@@ -101,7 +167,7 @@ async fn with_tenants(
         .collect())
 }
 
-/// Tenants by id: the scope's own, and others that the asker belongs to.
+/// Tenants by id: the scope's own, and others that the asker belongs to; any of them for an administrator of the platform.
 ///
 /// # Errors
 /// What the database says.
@@ -113,19 +179,58 @@ pub async fn tenants(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let belongs = Query::select()
-        .column(membership::Column::TenantId)
-        .from(membership::Entity)
-        .cond_where(own(scope))
-        .to_owned();
-    let seen = Condition::any()
-        .add(tenant::Column::Id.eq(scope.tenant()))
-        .add(tenant::Column::Id.in_subquery(belongs));
+    let mut seen = Condition::any().add(tenant::Column::Id.eq(scope.tenant()));
+    seen = if scope.may(Permission::PlatformManage) {
+        seen.add(tenant::Column::Id.is_not_null())
+    } else {
+        seen.add(tenant::Column::Id.in_subquery(belonged_to(scope)))
+    };
     tenant::Entity::find()
         .filter(tenant::Column::Id.is_in(ids))
         .filter(seen)
         .all(db)
         .await
+}
+
+/// The tenants that the asker belongs to.
+fn belonged_to(scope: &Scope) -> SelectStatement {
+    Query::select()
+        .column(membership::Column::TenantId)
+        .from(membership::Entity)
+        .cond_where(own(scope))
+        .to_owned()
+}
+
+/// The tenants that the asker belongs to, or all there are for an administrator of the platform.
+fn seen_tenants(scope: &Scope) -> Select<tenant::Entity> {
+    if scope.may(Permission::PlatformManage) {
+        return tenant::Entity::find();
+    }
+    tenant::Entity::find().filter(tenant::Column::Id.in_subquery(belonged_to(scope)))
+}
+
+/// A page of the tenants that the asker belongs to, or of all there are for an administrator of the platform: `slug, id` is the
+/// order.
+///
+/// # Errors
+/// What the database says.
+pub async fn tenants_by_slug(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    page: &Page,
+) -> Result<Vec<tenant::Model>, DbErr> {
+    let order = [tenant::Column::Slug, tenant::Column::Id];
+    paged(seen_tenants(scope), &order, false, page)
+        .all(db)
+        .await
+}
+
+/// How many those are; `None` for more than [`page::COUNTED`].
+///
+/// # Errors
+/// What the database says.
+pub async fn count_tenants(scope: &Scope, db: &impl ConnectionTrait) -> Result<Option<u64>, DbErr> {
+    page::count(seen_tenants(scope), db).await
 }
 
 /// The asker's own sessions with these ids, those included that are over.

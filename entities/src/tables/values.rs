@@ -55,6 +55,8 @@ names! {
     BookingKind { Run, Call }
     /// How it changed.
     ChangeAction { Created, Updated, Deleted }
+    /// Whether an invitation can be accepted.
+    InvitationStatus { Open, Accepted, Revoked, Expired }
     /// How what was asked ended.
     AuditOutcome { Allowed, Refused }
     /// Why a run failed.

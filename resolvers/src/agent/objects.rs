@@ -17,11 +17,12 @@ use crate::{
     asking::ContextExt,
     connection::{Connection, Paging},
     conversation::{self, Conversation},
+    group::Group,
     identity::User,
     model::Model,
     run::Run,
     scalars::{Cursor, DateTime, Json},
-    sharing::{Access, Visibility},
+    sharing::{Access, Share, Visibility, lives_in, shares_of},
     usage::{self, UsageSummary},
 };
 
@@ -118,6 +119,16 @@ impl Agent {
     /// How far the viewer may go with it. Changing it also takes the permission AGENTS_EDIT.
     pub async fn viewer_access(&self) -> Access {
         self.0.access.into()
+    }
+
+    /// Where it lives; null: it is its owner's own, or lives in a group that the viewer may not see.
+    pub async fn group(&self, ctx: &Context<'_>) -> Result<Option<Group>> {
+        lives_in(ctx, self.0.agent.group_id).await
+    }
+
+    /// With whom it is shared, the first share first; null for those who may not share it.
+    pub async fn shares(&self, ctx: &Context<'_>) -> Result<Option<Vec<Share>>> {
+        shares_of(ctx, self.0.agent.id.0, self.0.access).await
     }
 
     /// Who made it.

@@ -28,9 +28,9 @@ pub enum ResourceKind {
     Skill,
     /// A file. Not served yet.
     File,
-    /// A group of people. Not served yet.
+    /// A group of people: its name, its description, its members.
     Group,
-    /// That a user belongs to the tenant. Not served yet.
+    /// That a user belongs to the tenant, as what, and whether it can be used.
     Membership,
 }
 json_enum!(ResourceKind);

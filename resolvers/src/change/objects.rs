@@ -1,14 +1,19 @@
 //! A change, of each kind of thing.
 
 use async_graphql::{Context, ID, Interface, Object, Result, plain, plain_abstract};
-use entities::{AgentId, ConversationId, ModelId, RunId};
-use loaders::{agents::AgentOf, conversations::ConversationOf, models::ModelOf, runs::RunOf};
+use entities::{AgentId, ConversationId, GroupId, MembershipId, ModelId, RunId};
+use loaders::{
+    agents::AgentOf, conversations::ConversationOf, groups::GroupOf, identity::BelongingOf,
+    models::ModelOf, runs::RunOf,
+};
 
 use super::enums::{ChangeAction, ResourceKind};
 use crate::{
     agent::Agent,
     asking::ContextExt,
     conversation::Conversation,
+    group::Group,
+    identity::Membership,
     model::Model,
     run::Run,
     scalars::{Cursor, DateTime},
@@ -101,6 +106,23 @@ changes! {
             Ok(ctx.reader().load(RunOf(RunId(self.0.change.id))).await?.map(Run::from))
         }
     }
+
+    /// A group changed: its name, its description, its members.
+    GroupChange of GroupId as group_change_gql "group_change_gql" {
+        /// The group as it is at delivery; null where it is gone.
+        async fn group(&self, ctx: &Context<'_>) -> Result<Option<Group>> {
+            Ok(ctx.reader().load(GroupOf(GroupId(self.0.change.id))).await?.map(Group))
+        }
+    }
+
+    /// A membership changed: that a user belongs to the tenant, as what, and whether it can be used.
+    MembershipChange of MembershipId as membership_change_gql "membership_change_gql" {
+        /// The membership as it is at delivery; null where the viewer may not see it any more. One that ended is not active.
+        async fn membership(&self, ctx: &Context<'_>) -> Result<Option<Membership>> {
+            let id = MembershipId(self.0.change.id);
+            Ok(ctx.reader().load(BelongingOf(id)).await?.map(Membership))
+        }
+    }
 }
 
 /// That something changed which the viewer may see, or could see before. Applying one twice changes nothing. More kinds may come:
@@ -132,9 +154,13 @@ pub enum Change {
     ModelChange(ModelChange),
     ConversationChange(ConversationChange),
     RunChange(RunChange),
+    GroupChange(GroupChange),
+    MembershipChange(MembershipChange),
 }
 
-plain_abstract!(Change as change_gql { AgentChange, ModelChange, ConversationChange, RunChange });
+plain_abstract!(Change as change_gql {
+    AgentChange, ModelChange, ConversationChange, RunChange, GroupChange, MembershipChange,
+});
 
 impl Change {
     /// `None`: of something that there is no type for yet.
@@ -148,6 +174,10 @@ impl Change {
                 Some(Self::ConversationChange(ConversationChange(told)))
             }
             entities::ResourceKind::Run => Some(Self::RunChange(RunChange(told))),
+            entities::ResourceKind::Group => Some(Self::GroupChange(GroupChange(told))),
+            entities::ResourceKind::Membership => {
+                Some(Self::MembershipChange(MembershipChange(told)))
+            }
             _ => None,
         }
     }

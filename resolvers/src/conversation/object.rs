@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result, plain};
 use engine::event::ConversationFacts;
 use entities::{
-    ConversationId, MessageId, Refusal, conversation,
+    ConversationId, Grantee, MessageId, Refusal, ResourceKind, conversation,
     page::Rows,
     tree::{Path, Stop},
 };
@@ -23,11 +23,12 @@ use crate::{
     agent::Agent,
     asking::{ContextExt, GivenId},
     connection::{Connection, Paging},
+    group::Group,
     identity::User,
     message::Message,
     run::{Run, RunFilter, queries as runs},
     scalars::{Cursor, DateTime},
-    sharing::{Access, Visibility},
+    sharing::{Access, Share, Visibility, shares_of},
     usage::{self, UsageSummary},
 };
 
@@ -66,6 +67,13 @@ impl Conversation {
             row: Arc::new(facts.onto(Arc::unwrap_or_clone(row))),
             told_at: Some(seq),
         }))
+    }
+
+    /// How far whoever asks may go with it. It was read, so he may use it at least.
+    fn access(&self, ctx: &Context<'_>) -> Result<entities::Access> {
+        let audience = self.row.audience();
+        let access = ctx.scope()?.access(ResourceKind::Conversation, &audience);
+        Ok(access.unwrap_or(entities::Access::Use))
     }
 
     /// The messages along the branch that is asked for.
@@ -292,15 +300,33 @@ impl Conversation {
         usage::ever(ctx, self.row.id.0).await
     }
 
-    /// PRIVATE, unless it is shared.
+    /// PRIVATE, unless it is shared with a group (GROUP) or with everybody in the tenant (TENANT).
     pub async fn visibility(&self) -> Visibility {
-        Visibility::Private
+        let shares = self.row.reach.iter().flat_map(|reach| &reach.shares);
+        let mut seen = Visibility::Private;
+        for share in shares {
+            match share.with {
+                Grantee::Tenant => return Visibility::Tenant,
+                Grantee::Group(_) => seen = Visibility::Group,
+                Grantee::User(_) => {}
+            }
+        }
+        seen
     }
 
     /// How far the viewer may go with it.
-    pub async fn viewer_access(&self) -> Access {
-        // Nobody else sees it.
-        Access::Manage
+    pub async fn viewer_access(&self, ctx: &Context<'_>) -> Result<Access> {
+        Ok(self.access(ctx)?.into())
+    }
+
+    /// Null: it is its owner's own.
+    pub async fn group(&self) -> Result<Option<Group>> {
+        Ok(None)
+    }
+
+    /// With whom it is shared, the first share first; null for those who may not share it.
+    pub async fn shares(&self, ctx: &Context<'_>) -> Result<Option<Vec<Share>>> {
+        shares_of(ctx, self.row.id.0, self.access(ctx)?).await
     }
 
     /// When something was last said in it.

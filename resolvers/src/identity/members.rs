@@ -137,16 +137,13 @@ pub struct MembershipPayload {
 }
 
 /// The ids of groups that an input lists.
-pub(super) fn groups(ids: Option<Vec<ID>>) -> Result<Vec<GroupId>, CommandError> {
+pub(crate) fn groups(ids: Option<Vec<ID>>) -> Result<Vec<GroupId>, CommandError> {
     let ids = ids.unwrap_or_default().into_iter().enumerate();
     ids.map(|(at, id)| id.named(&["input", "groupIds", &at.to_string()]))
         .collect()
 }
 
-async fn user(
-    ctx: &Context<'_>,
-    outcome: Result<UserId, CommandError>,
-) -> Result<UserPayload> {
+async fn user(ctx: &Context<'_>, outcome: Result<UserId, CommandError>) -> Result<UserPayload> {
     Ok(match ctx.settle(outcome).await? {
         Ok(id) => UserPayload {
             user: ctx.reader().load(MemberOf(id)).await?.map(User),

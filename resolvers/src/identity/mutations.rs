@@ -115,6 +115,24 @@ pub struct DeletePayload {
     pub errors: Vec<UserError>,
 }
 
+impl SignInPayload {
+    /// Somebody who goes on with the tokens that he has.
+    pub(crate) fn of_viewer(viewer: Viewer) -> Self {
+        Self {
+            viewer: Some(viewer),
+            ..Self::default()
+        }
+    }
+
+    /// Nobody signed in.
+    pub(crate) fn refused(errors: Vec<UserError>) -> Self {
+        Self {
+            errors,
+            ..Self::default()
+        }
+    }
+}
+
 impl DeletePayload {
     /// One thing is gone, or the reasons why it is not.
     pub fn of(id: impl Into<ID>, outcome: Result<(), Vec<UserError>>) -> Self {
@@ -131,7 +149,7 @@ impl DeletePayload {
     }
 }
 
-pub(super) async fn signed_in(
+pub(crate) async fn signed_in(
     ctx: &Context<'_>,
     outcome: Result<SignedIn, CommandError>,
 ) -> Result<SignInPayload> {

@@ -1,17 +1,17 @@
-//! Users, memberships, tenants and API keys.
+//! Users, memberships and API keys.
 
 use std::sync::Arc;
 
 use async_graphql::{Context, ID, Object, Result};
-use entities::{api_key, tenant};
-use loaders::identity::{Belonging, Member, MemberOf};
+use entities::api_key;
+use loaders::{
+    groups::GroupsOfUser,
+    identity::{Belonging, Member, MemberOf},
+    tenancy::may_see_members,
+};
 
 use super::enums::{ApiKeyKind, ApiKeyStatus, Permission, Role, UserKind};
-use crate::{
-    asking::ContextExt,
-    scalars::DateTime,
-    usage::{self, UsageSummary},
-};
+use crate::{asking::ContextExt, group::Group, scalars::DateTime, tenant::Tenant};
 
 /// A user as this tenant sees it.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl User {
     /// E-mail address. Null for those who may not manage members, oneself aside, and for services.
     async fn email(&self, ctx: &Context<'_>) -> Result<Option<&str>> {
         let scope = ctx.scope()?;
-        let may = scope.user() == self.0.user.id || scope.may(entities::Permission::MembersManage);
+        let may = scope.user() == self.0.user.id || may_see_members(&scope);
         Ok(self
             .0
             .user
@@ -52,6 +52,14 @@ impl User {
         let Member { user, membership } = &*self.0;
         let belongs = membership.as_ref();
         user.is_active && belongs.is_none_or(|it| it.is_active && it.ended_at.is_none())
+    }
+
+    /// Whether the account belongs to this tenant for good: it was made by an administrator or a service key of the tenant, who
+    /// can deactivate it and have its password chosen anew.
+    async fn is_managed(&self) -> bool {
+        let Member { user, membership } = &*self.0;
+        let here = membership.as_ref().map(|it| it.tenant_id);
+        user.managed_tenant_id.is_some() && user.managed_tenant_id == here
     }
 
     /// When it came to this tenant.
@@ -100,63 +108,24 @@ impl Membership {
         self.0.membership.is_active && self.0.membership.ended_at.is_none()
     }
 
+    /// The groups that the user was made a member of and that the viewer may see, by path; being a member of one makes one of
+    /// those within it as well. None of a tenant that is not the one asked in.
+    async fn groups(&self, ctx: &Context<'_>) -> Result<Vec<Group>> {
+        let row = &self.0.membership;
+        if row.tenant_id != ctx.scope()?.tenant() || row.ended_at.is_some() {
+            return Ok(Vec::new());
+        }
+        let found = ctx.reader().load(GroupsOfUser(row.user_id)).await?;
+        Ok(found
+            .iter()
+            .flat_map(|list| list.iter())
+            .map(|group| Group(group.clone()))
+            .collect())
+    }
+
     /// When it began.
     async fn created_at(&self) -> DateTime {
         self.0.membership.created_at.into()
-    }
-}
-
-/// A tenant: a team or a customer, with agents, models, people and conversations of its own. Nothing is shared between two.
-#[derive(Clone)]
-pub struct Tenant(pub Arc<tenant::Model>);
-
-/// A tenant: a team or a customer, with agents, models, people and conversations of its own. Nothing is shared between two.
-#[Object]
-impl Tenant {
-    /// Its id.
-    pub async fn id(&self) -> ID {
-        self.0.id.into()
-    }
-
-    /// Short name, unique in the installation, `[a-z0-9-]{1,63}`: for the header `Weft-Tenant` and for `signIn`.
-    async fn slug(&self) -> &str {
-        &self.0.slug
-    }
-
-    /// Name shown to people.
-    async fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// Runs, tokens, cost and latency of the whole tenant; null for those who may not read them, and of a tenant that is not the
-    /// one asked in.
-    async fn usage(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(desc = "From this hour on; left out: 30 days before `until`.")] since: Option<
-            DateTime,
-        >,
-        #[graphql(desc = "Hours that begin before this time; left out: now.")] until: Option<
-            DateTime,
-        >,
-    ) -> Result<Option<UsageSummary>> {
-        let scope = ctx.scope()?;
-        if scope.tenant() != self.0.id || !scope.may(entities::Permission::UsageRead) {
-            return Ok(None);
-        }
-        usage::between(ctx, self.0.id.0, since, until)
-            .await
-            .map(Some)
-    }
-
-    /// When it was made.
-    async fn created_at(&self) -> DateTime {
-        self.0.created_at.into()
-    }
-
-    /// When its name or settings last changed.
-    async fn updated_at(&self) -> DateTime {
-        self.0.updated_at.into()
     }
 }
 
@@ -190,6 +159,16 @@ impl ApiKey {
     /// The most that it may do; never more than its owner may at the time.
     async fn permissions(&self) -> Vec<Permission> {
         self.0.permissions.iter().map(Permission::from).collect()
+    }
+
+    /// Whether it may act for other people of the tenant, by the header `Weft-On-Behalf-Of`. Only a service key may.
+    async fn may_impersonate(&self) -> bool {
+        self.0.may_impersonate
+    }
+
+    /// Whether it makes accounts for those it acts for who have none yet.
+    async fn may_create_users(&self) -> bool {
+        self.0.may_create_users
     }
 
     /// Whether it can be used.

@@ -5,14 +5,12 @@ use auth::{ChangeTenant, NewTenant};
 use entities::{CommandError, ModelId, TenantId, UserId};
 use loaders::identity::{MemberOf, TenantOf};
 
-use super::{
-    objects::{Tenant, User},
-    sessions::UserPayload,
-};
+use super::{objects::User, sessions::UserPayload};
 use crate::{
     asking::{ContextExt, GivenId},
     errors::UserError,
     model::{Nulls, cleared},
+    tenant::Tenant,
 };
 
 /// A tenant to make.

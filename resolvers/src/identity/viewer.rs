@@ -1,24 +1,24 @@
-//! Whoever asks, and the tenant that is asked in.
+//! Whoever asks.
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, Object, Result};
 use auth::Identity;
 use chrono::Utc;
-use entities::TenantId;
-use loaders::identity::{Member, TenantOf};
+use loaders::identity::Member;
 use uuid::Uuid;
 
 use super::{
     allowance::RateLimit,
     enums::{CredentialKind, Permission, Role},
-    objects::{ApiKey, Membership, Tenant, User},
+    objects::{ApiKey, Membership, User},
     sessions::Session,
 };
 use crate::{
-    asking::{ContextExt, GivenId},
+    asking::ContextExt,
     connection::{Connection, Paging},
     scalars::Cursor,
+    tenant::Tenant,
 };
 
 /// Name of the list in its cursors.
@@ -58,6 +58,11 @@ impl Viewer {
             .iter()
             .map(Permission::from)
             .collect()
+    }
+
+    /// Whether this credential may look after the whole installation: the session of an administrator of the platform. No key can.
+    async fn is_platform_administrator(&self) -> bool {
+        self.0.scope().may(entities::Permission::PlatformManage)
     }
 
     /// What showed who asks.
@@ -144,7 +149,7 @@ impl Viewer {
     }
 }
 
-/// Who asks, and where.
+/// Who asks.
 #[derive(Default)]
 pub struct IdentityQuery;
 
@@ -153,25 +158,5 @@ impl IdentityQuery {
     /// Who is asking; null without a credential. A bad or ended one is an UNAUTHENTICATED error.
     async fn viewer(&self, ctx: &Context<'_>) -> Option<Viewer> {
         ctx.identity().map(Viewer)
-    }
-
-    /// The viewer's tenant, unless another is named that he belongs to.
-    async fn tenant(
-        &self,
-        ctx: &Context<'_>,
-        #[graphql(
-            desc = "The id of a tenant that the viewer belongs to; left out: the one that is asked in."
-        )]
-        id: Option<ID>,
-    ) -> Result<Option<Tenant>> {
-        let here = ctx.scope()?.tenant();
-        let named = match id {
-            None => Some(here),
-            Some(id) => id.typed::<TenantId>(),
-        };
-        match named {
-            Some(id) => Ok(ctx.reader().load(TenantOf(id)).await?.map(Tenant)),
-            None => Ok(None),
-        }
     }
 }

@@ -59,11 +59,16 @@ pub(crate) fn one_of(id: Option<ID>, slug: Option<String>) -> Result<Result<ID, 
 
 /// A text to look for: at most 200 characters; an empty one is no condition.
 pub(crate) fn filter_text(text: Option<String>) -> Result<Option<String>, Refusal> {
+    query_text(&["filter", "query"], text)
+}
+
+/// The same in an argument of another name.
+pub(crate) fn query_text(path: &[&str], text: Option<String>) -> Result<Option<String>, Refusal> {
     let text = text
         .map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty());
     if let Some(text) = &text {
-        input::text(&["filter", "query"], text, input::NAME)?;
+        input::text(path, text, input::NAME)?;
     }
     Ok(text)
 }

@@ -15,5 +15,5 @@ pub use mutations::{ModelMutation, ModelPayload};
 pub use objects::{Model, ModelHealth, ModelPricing};
 pub use queries::ModelQuery;
 
-pub(crate) use inputs::{Nulls, cleared, filter_text, one_of};
+pub(crate) use inputs::{Nulls, cleared, filter_text, one_of, query_text};
 pub(crate) use objects::own_tenant;

@@ -12,8 +12,9 @@ use loaders::{
 use super::enums::{ModelHealthStatus, ModelKind, ModelProvider};
 use crate::{
     asking::ContextExt,
+    group::Group,
     scalars::{DateTime, Decimal},
-    sharing::{Access, Visibility},
+    sharing::{Access, Share, Visibility, lives_in, shares_of},
 };
 
 /// Shown to those who may not see a provider's own words.
@@ -209,6 +210,16 @@ impl Model {
     /// How far the viewer may go with it. Changing it also takes the permission MODELS_MANAGE.
     pub async fn viewer_access(&self) -> Access {
         self.0.access.into()
+    }
+
+    /// Where it lives; null: it is its owner's own, or lives in a group that the viewer may not see.
+    pub async fn group(&self, ctx: &Context<'_>) -> Result<Option<Group>> {
+        lives_in(ctx, self.0.row.group_id).await
+    }
+
+    /// With whom it is shared, the first share first; null for those who may not share it.
+    pub async fn shares(&self, ctx: &Context<'_>) -> Result<Option<Vec<Share>>> {
+        shares_of(ctx, self.0.row.id.0, self.0.access).await
     }
 
     /// When it was made.
