@@ -10,7 +10,7 @@ use adapters::{
     sealing::{Keyring, Secret},
     tasks::Tasks,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use entities::{CommandError, Db, Tx};
 use events::{Log, Once};
 use futures_util::future::BoxFuture;
@@ -25,6 +25,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The token that `setUp` asks for, in place of the one that follows from the secret key.
     pub setup_token: Option<Secret>,
+    /// For how long a key signs access tokens before another one takes its place.
+    pub signing_key_lasts: TimeDelta,
 }
 
 /// How a request came that has no credential yet, as the edge saw it.
@@ -64,7 +66,8 @@ pub(crate) struct Inner {
 }
 
 impl Authority {
-    /// Starts the task that looks every two seconds for what is no longer good; it ends with `tasks`.
+    /// Starts the tasks that look every two seconds for what is no longer good, and every minute after the keys that sign; they
+    /// end with `tasks`.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -93,6 +96,7 @@ impl Authority {
             None,
         );
         authority.keep_watch(tasks);
+        authority.keep_signing_keys(tasks);
         authority
     }
 

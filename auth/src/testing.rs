@@ -124,6 +124,7 @@ fn authority(
     let config = AuthConfig {
         issuer: "weft:tests".into(),
         setup_token: None,
+        signing_key_lasts: chrono::TimeDelta::days(90),
     };
     Authority::new(
         db.clone(),

@@ -86,6 +86,7 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            signing_key_lasts: chrono::TimeDelta::days(90),
         };
         let authority = Authority::new(
             db.clone(),
