@@ -9,6 +9,7 @@ use adapters::{
     tasks::Tasks,
 };
 use auth::{AuthConfig, Authority};
+use chrono::TimeDelta;
 use engine::{Engine, EngineOptions, models::OperatorEnvironment};
 use entities::{CommandError, Db, DbErr, SystemScope, db::Location};
 use events::{Log, LogError, LogOptions};
@@ -216,6 +217,7 @@ impl App {
                 .setup_token
                 .as_ref()
                 .map(|token| Secret::new(token.expose())),
+            signing_key_lasts: TimeDelta::days(config.signing_key_days.into()),
         };
         let authority = Authority::new(
             db.clone(),
