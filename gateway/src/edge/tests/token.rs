@@ -342,7 +342,7 @@ async fn pages_of_others_get_no_tokens() {
     };
     let preflight = server.send(&ask(allowed), b"").await;
     assert_eq!(preflight.status, 204);
-    assert_eq!(preflight.headers["access-control-allow-methods"], "post");
+    assert_eq!(preflight.headers["access-control-allow-methods"], "POST");
     let preflight = server.send(&ask("Origin: https://evil.example"), b"").await;
     assert!(
         !preflight
