@@ -156,37 +156,54 @@ async fn a_key_is_published_then_signs_then_verifies_and_is_gone() {
     assert!(is_good(auth, &house.sign_in().await.access_token).await);
 }
 
-#[tokio::test]
+async fn signs(replica: Authority) -> Uuid {
+    signer(&replica).await
+}
+
+async fn tends(replica: Authority) {
+    replica.tend_signing_keys().await.unwrap();
+}
+
+/// All of them at once, each in a task of its own.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    replicas: &[Authority],
+    what: fn(Authority) -> F,
+) -> Vec<T> {
+    let tasks = Tasks::new();
+    let spawned: Vec<_> = replicas
+        .iter()
+        .map(|replica| tasks.spawn("a replica", what(replica.clone())))
+        .collect();
+    let mut answers = Vec::new();
+    for task in spawned {
+        answers.push(task.await.unwrap());
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_agree() {
     let house = House::new().await;
-    let (a, b, c) = (house.replica(), house.replica(), house.replica());
-    let first = tokio::join!(signer(&a), signer(&b), signer(&c));
-    assert!(first.0 == first.1 && first.1 == first.2);
+    let replicas: Vec<_> = (0..8).map(|_| house.replica()).collect();
+    let first = at_once(&replicas, signs);
+    let mut signer = first.await[0];
     assert_eq!(rows(&house).await.len(), 1);
-
-    house.clock.advance((LASTS - AHEAD).to_std().unwrap());
-    let at_once = async || {
-        let looks = tokio::join!(
-            a.tend_signing_keys(),
-            b.tend_signing_keys(),
-            c.tend_signing_keys()
-        );
-        looks.0.and(looks.1).and(looks.2).unwrap();
-    };
-    at_once().await;
-    let both = rows(&house).await;
-    assert_eq!(both.len(), 2);
-    for replica in [&a, &b, &c] {
-        assert_eq!(signer(replica).await, first.0);
+    for round in 0..5 {
+        house.clock.advance((LASTS - AHEAD).to_std().unwrap());
+        at_once(&replicas, tends).await;
+        let both = rows(&house).await;
+        assert_eq!(both.len(), 2, "round {round}");
+        let all = at_once(&replicas, signs);
+        assert!(all.await.iter().all(|one| *one == signer));
+        house.clock.advance(AHEAD.to_std().unwrap());
+        let all = at_once(&replicas, signs);
+        assert!(all.await.iter().all(|one| *one == both[1].id));
+        signer = both[1].id;
+        house.clock.advance(Duration::from_secs(2 * 3600));
+        at_once(&replicas, tends).await;
+        let left = rows(&house).await;
+        assert_eq!((left.len(), left[0].id), (1, signer));
     }
-    house.clock.advance(AHEAD.to_std().unwrap());
-    for replica in [&a, &b, &c] {
-        assert_eq!(signer(replica).await, both[1].id);
-    }
-    house.clock.advance(Duration::from_secs(2 * 3600));
-    at_once().await;
-    let left = rows(&house).await;
-    assert_eq!((left.len(), left[0].id), (1, both[1].id));
 }
 
 #[tokio::test]
