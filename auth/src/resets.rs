@@ -25,7 +25,7 @@ const WRONG: CommandError = CommandError::Unauthenticated("the token is not vali
 /// What such tokens begin with.
 pub const RESET_PREFIX: &str = "weft_pr_";
 /// For how long one is good.
-const LASTS: TimeDelta = TimeDelta::hours(1);
+pub const RESET_LASTS: TimeDelta = TimeDelta::hours(1);
 
 /// Whose password is to be chosen, and the token for it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub(crate) async fn issue(
         digest,
         user_id: user,
         tenant_id: tenant,
-        expires_at: now + LASTS,
+        expires_at: now + RESET_LASTS,
         created_at: now,
     };
     password_reset::Entity::add(&**tx, row).await?;

@@ -125,6 +125,7 @@ fn authority(
         issuer: "weft:tests".into(),
         setup_token: None,
         audit_kept: chrono::TimeDelta::days(365),
+        signing_key_lasts: chrono::TimeDelta::days(90),
     };
     Authority::new(
         db.clone(),

@@ -66,6 +66,7 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
         issuer: "tests".into(),
         setup_token: None,
         audit_kept: chrono::TimeDelta::days(365),
+        signing_key_lasts: chrono::TimeDelta::days(90),
     };
     let authority = Authority::new(
         db,
