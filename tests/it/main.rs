@@ -20,6 +20,7 @@ mod main_job;
 mod neighbour;
 mod operations;
 mod operator;
+mod people;
 mod scene;
 mod search;
 mod sessions;
