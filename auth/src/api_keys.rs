@@ -7,8 +7,9 @@ use adapters::sealing::{Secret, digest};
 use chrono::{DateTime, Utc};
 use entities::{
     ApiKeyId, ApiKeyKind, CommandError, MembershipId, Permission, Permissions, Principal, Refusal,
-    Role, Scope, SessionId, api_key, input, membership, query::*,
+    Role, Scope, SessionId, UserId, UserKind, api_key, input, membership, query::*, user,
 };
+use events::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::{Authority, base62, identity::CredentialId};
@@ -28,10 +29,15 @@ const LENGTH: usize = PERSONAL_PREFIX.len() + base62::width(32) + base62::width(
 pub struct NewApiKey {
     /// Name shown to people, at most 200 characters.
     pub name: String,
-    /// Only PERSONAL ones are made.
+    /// A SERVICE key has an account of its own, and stays when its maker goes; it is made by ADMIN or OWNER.
     pub kind: ApiKeyKind,
-    /// The most that it may do; left out: what its maker may, without TENANT_MANAGE, MEMBERS_MANAGE and AUDIT_READ.
+    /// The most that it may do; left out, of a PERSONAL one: what its maker may, without TENANT_MANAGE, MEMBERS_MANAGE and
+    /// AUDIT_READ.
     pub permissions: Option<Permissions>,
+    /// Whether it acts for EDITORs and MEMBERs of the tenant: a SERVICE key.
+    pub may_impersonate: bool,
+    /// And makes accounts for those that are not there: of a maker who manages members.
+    pub may_create_users: bool,
     /// Left out: until it is revoked.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -62,8 +68,8 @@ pub(crate) fn is_well_formed(text: &str) -> bool {
     random.is_some() && base62::decode::<4>(sum) == Some(crc32(body.as_bytes()).to_be_bytes())
 }
 
-fn write(random: &[u8; 32]) -> Secret {
-    let body = format!("{PERSONAL_PREFIX}{}", base62::encode(random));
+fn write(prefix: &str, random: &[u8; 32]) -> Secret {
+    let body = format!("{prefix}{}", base62::encode(random));
     let sum = base62::encode(&crc32(body.as_bytes()).to_be_bytes());
     Secret::new(body + &sum)
 }
@@ -101,11 +107,53 @@ fn usual(makers: Permissions) -> Permissions {
     .fold(makers, Permissions::without)
 }
 
+/// The least role that gives all of these rights.
+fn least_role(permissions: Permissions) -> Role {
+    [Role::Member, Role::Editor, Role::Admin]
+        .into_iter()
+        .find(|role| permissions.within(Permissions::of(*role)))
+        .unwrap_or(Role::Owner)
+}
+
+/// What a key of a service must have.
+fn check_service(scope: &Scope, new: &NewApiKey) -> Vec<Refusal> {
+    let is_service = new.kind == ApiKeyKind::Service;
+    let mut refusals = Vec::new();
+    if is_service && scope.role() < Some(Role::Admin) {
+        refusals.push(Refusal::forbidden(&["input", "kind"], None));
+    }
+    if new.may_impersonate && !is_service {
+        let message = "mayImpersonate is for SERVICE keys";
+        refusals.push(Refusal::invalid(&["input", "mayImpersonate"], message));
+    }
+    let path = &["input", "mayCreateUsers"];
+    if new.may_create_users && !new.may_impersonate {
+        refusals.push(Refusal::invalid(
+            path,
+            "mayCreateUsers goes with mayImpersonate",
+        ));
+    }
+    if new.may_create_users && !scope.may(Permission::MembersManage) {
+        refusals.push(Refusal::forbidden(path, Some(Permission::MembersManage)));
+    }
+    refusals
+}
+
 /// What a key gets, checked against its maker's rights.
-fn granted(scope: &Scope, asked: Option<Permissions>) -> Result<Permissions, Refusal> {
+fn granted(
+    scope: &Scope,
+    kind: ApiKeyKind,
+    asked: Option<Permissions>,
+) -> Result<Permissions, Refusal> {
     let path = &["input", "permissions"];
     let Some(asked) = asked else {
-        return Ok(usual(scope.permissions()));
+        return match kind {
+            ApiKeyKind::Personal => Ok(usual(scope.permissions())),
+            ApiKeyKind::Service => Err(Refusal::invalid(
+                path,
+                "permissions must be given for a SERVICE key",
+            )),
+        };
     };
     if asked.has(Permission::PlatformManage) {
         return Err(Refusal::invalid(path, "PLATFORM_MANAGE is on no key"));
@@ -133,19 +181,14 @@ impl Authority {
         let now = self.0.clock.now();
         let mut refusals = Vec::new();
         refusals.extend(input::filled(&["input", "name"], &new.name, input::NAME).err());
-        if new.kind == ApiKeyKind::Service {
-            refusals.push(Refusal::invalid(
-                &["input", "kind"],
-                "SERVICE keys are not served yet; make a PERSONAL one",
-            ));
-        }
+        refusals.extend(check_service(scope, &new));
         if new.expires_at.is_some_and(|at| at <= now) {
             refusals.push(Refusal::invalid(
                 &["input", "expiresAt"],
                 "expiresAt must be in the future",
             ));
         }
-        let permissions = match granted(scope, new.permissions) {
+        let permissions = match granted(scope, new.kind, new.permissions) {
             Ok(permissions) => permissions,
             Err(refusal) => {
                 refusals.push(refusal);
@@ -155,20 +198,23 @@ impl Authority {
         if !refusals.is_empty() {
             return Err(CommandError::Refused(refusals));
         }
-        let mut random = [0; 32];
-        self.0.clock.random(&mut random);
-        let secret = write(&random);
+        let (prefix, user) = match new.kind {
+            ApiKeyKind::Personal => (PERSONAL_PREFIX, scope.user()),
+            ApiKeyKind::Service => (SERVICE_PREFIX, UserId(self.0.clock.uuid())),
+        };
+        let secret = write(prefix, &self.random());
+        let by = scope.clone();
         let row = api_key::Model {
             id: ApiKeyId(self.0.clock.uuid()),
             tenant_id: scope.tenant(),
-            user_id: scope.user(),
+            user_id: user,
             kind: new.kind,
             name: new.name,
             prefix: secret.expose()[..SHOWN].to_owned(),
             digest: digest(secret.expose().as_bytes()).to_vec(),
             permissions,
-            may_impersonate: false,
-            may_create_users: false,
+            may_impersonate: new.may_impersonate,
+            may_create_users: new.may_create_users,
             expires_at: new.expires_at,
             revoked_at: None,
             last_used_at: None,
@@ -178,6 +224,9 @@ impl Authority {
             Box::pin(async move {
                 let id = row.id;
                 c.about(id);
+                if row.kind == ApiKeyKind::Service {
+                    account(c, &by, &row).await?;
+                }
                 api_key::Entity::add(&**c.tx(), row).await?;
                 Ok(CreatedKey {
                     id,
@@ -234,6 +283,30 @@ impl Authority {
     }
 }
 
+/// The account of a service key, a member of the tenant with the least role that gives what the key may.
+async fn account(c: &mut Command, by: &Scope, key: &api_key::Model) -> Result<(), CommandError> {
+    let row = user::Model {
+        id: key.user_id,
+        kind: UserKind::Service,
+        name: key.name.trim().to_owned(),
+        email: None,
+        email_key: None,
+        password_hash: None,
+        managed_tenant_id: Some(by.tenant()),
+        is_email_proven: false,
+        created_by_key_id: None,
+        is_active: true,
+        is_platform_administrator: false,
+        last_seen_at: None,
+        created_at: c.now(),
+        updated_at: c.now(),
+    };
+    user::Entity::add(&**c.tx(), row).await?;
+    let role = least_role(key.permissions);
+    crate::members::joined(c, by.tenant(), key.user_id, role).await?;
+    Ok(())
+}
+
 /// What a member may do by a key at this moment.
 pub(crate) fn effective(key: &api_key::Model, role: Role) -> Permissions {
     key.permissions.and(Permissions::of(role))
@@ -259,7 +332,7 @@ mod tests {
     #[test]
     fn forms() {
         for random in [[0; 32], [255; 32], [9; 32]] {
-            let key = write(&random);
+            let key = write(PERSONAL_PREFIX, &random);
             assert_eq!(key.expose().len(), 57);
             assert!(is_well_formed(key.expose()), "{}", key.expose());
             for at in 0..57 {

@@ -103,6 +103,25 @@ pub(crate) async fn forgive(
     Ok(())
 }
 
+/// Takes back what [`count`] counted of an address for an attempt that was right.
+pub(crate) async fn take_back(
+    tx: &Tx,
+    address: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(), CommandError> {
+    for row in sign_in_failure::Entity::locked(SCOPE, &**tx, &[address.to_vec()], now).await? {
+        let failures = (row.failures - 1).max(0);
+        let blocked_until = row.blocked_until.filter(|_| failures >= LIMIT);
+        let row = sign_in_failure::Model {
+            failures,
+            blocked_until,
+            ..row
+        };
+        store(tx, row).await?;
+    }
+    Ok(())
+}
+
 /// Deletes what no longer counts.
 pub(crate) async fn sweep(tx: &Tx, now: DateTime<Utc>) -> Result<(), CommandError> {
     let old = now - WINDOW - LONGEST_DELAY - LONGEST_DELAY;

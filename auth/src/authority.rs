@@ -29,6 +29,8 @@ pub struct AuthConfig {
     pub setup_token: Option<Secret>,
     /// For how long the audit log is kept: `retention.audit_days`.
     pub audit_kept: TimeDelta,
+    /// For how long a key signs access tokens before another one takes its place.
+    pub signing_key_lasts: TimeDelta,
 }
 
 /// How a request came that has no credential yet, as the edge saw it.
@@ -69,7 +71,8 @@ pub(crate) struct Inner {
 }
 
 impl Authority {
-    /// Starts the task that looks every two seconds for what is no longer good; it ends with `tasks`.
+    /// Starts the tasks that look every two seconds for what is no longer good, and every minute after the keys that sign; they
+    /// end with `tasks`.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -100,6 +103,7 @@ impl Authority {
         );
         authority.keep_watch(tasks);
         authority.keep_chains(tasks);
+        authority.keep_signing_keys(tasks);
         authority
     }
 

@@ -233,6 +233,16 @@ impl Authority {
         Ok(identity)
     }
 
+    /// Drops what is kept of a user who may do other things than before; what he has open notices within two seconds.
+    pub(crate) fn forget_user(&self, user: UserId) {
+        self.0.cache.forget_user(user);
+    }
+
+    /// Drops what is kept of a tenant that is another than before.
+    pub(crate) fn forget_tenant(&self, tenant: TenantId) {
+        self.0.cache.forget_tenant(tenant);
+    }
+
     /// Drops what is kept of a credential that just ended, and ends what lives by it here.
     pub(crate) fn forget(&self, id: CredentialId) {
         self.0.cache.forget(id);

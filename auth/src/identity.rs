@@ -274,4 +274,18 @@ impl Cache {
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|_, identity| identity.0.id != id);
     }
+
+    pub(crate) fn forget_user(&self, user: UserId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, identity| identity.0.scope.user() != user);
+    }
+
+    pub(crate) fn forget_tenant(&self, tenant: TenantId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, identity| identity.0.scope.tenant() != tenant);
+    }
 }

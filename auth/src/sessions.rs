@@ -25,6 +25,8 @@ pub struct SignedIn {
     pub refresh_token: Secret,
     /// When the access token runs out.
     pub expires_at: DateTime<Utc>,
+    /// For how long it is good from now on.
+    pub lasts: TimeDelta,
     /// Who it is, as the next request will see it.
     pub identity: Identity,
 }
@@ -104,6 +106,7 @@ impl Authority {
             access_token,
             refresh_token,
             expires_at,
+            lasts: expires_at - now,
             identity,
         })
     }

@@ -18,7 +18,8 @@ use crate::{
 };
 
 const SCOPE: SystemScope = SystemScope::of("sign-in");
-const WRONG: CommandError = CommandError::Unauthenticated("wrong e-mail address or password");
+pub(crate) const WRONG: CommandError =
+    CommandError::Unauthenticated("wrong e-mail address or password");
 
 /// An address that was not signed in from for this long is no longer known.
 const KNOWN_FOR: TimeDelta = TimeDelta::days(90);

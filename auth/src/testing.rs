@@ -125,6 +125,7 @@ fn authority(
         issuer: "weft:tests".into(),
         setup_token: None,
         audit_kept: chrono::TimeDelta::days(365),
+        signing_key_lasts: chrono::TimeDelta::days(90),
     };
     Authority::new(
         db.clone(),
@@ -164,6 +165,8 @@ pub(crate) fn personal(
         name: "laptop".into(),
         kind: ApiKeyKind::Personal,
         permissions,
+        may_impersonate: false,
+        may_create_users: false,
         expires_at,
     }
 }

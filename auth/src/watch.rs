@@ -355,6 +355,8 @@ mod tests {
             name: "laptop".into(),
             kind: ApiKeyKind::Personal,
             permissions: None,
+            may_impersonate: false,
+            may_create_users: false,
             expires_at: None,
         }
     }

@@ -23,6 +23,7 @@ mod prices;
 pub mod rate;
 mod reasons;
 pub mod send;
+pub mod sharing;
 mod start;
 pub mod titles;
 mod turns;

@@ -1,11 +1,19 @@
-//! [`Scope::access`] as conditions on rows, which lists and counts need.
+//! [`Scope::access`] as conditions on rows, which lists and counts need, and what it follows from written beside them.
+
+use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, QueryFilter, QuerySelect, QueryTrait,
-    sea_query::{Condition, SelectStatement},
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+    sea_query::{Condition, Expr, SelectStatement},
 };
 
-use crate::{Access, GroupId, ResourceKind, Role, Scope, Visibility, group_ancestor, share};
+use uuid::Uuid;
+
+use crate::{
+    Access, Audience, Grantee, GroupId, Reach, ResourceKind, Role, Scope, Shared, TenantId,
+    Visibility, agent, conversation, group_ancestor, llm_model, share,
+};
 
 /// The groups that stand within one of these, these included.
 pub(crate) fn within(scope: &Scope, groups: Vec<GroupId>) -> SelectStatement {
@@ -94,4 +102,164 @@ pub fn covered<S: QueryFilter, C: ColumnTrait>(
         covered = covered.add(whose.group.in_subquery(within(scope, edited)));
     }
     select.filter(covered)
+}
+
+/// A resource whose reach was made anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Which one.
+    pub id: Uuid,
+    /// Who saw it before.
+    pub before: Audience,
+    /// Who sees it now.
+    pub after: Audience,
+}
+
+/// The groups around each of these, itself first: what [`Scope::role_in`] asks for. One statement.
+///
+/// # Errors
+/// What the database says.
+pub async fn chains(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    groups: Vec<GroupId>,
+) -> Result<HashMap<GroupId, Vec<GroupId>>, DbErr> {
+    if groups.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = group_ancestor::Entity::of_tenant(tenant)
+        .filter(group_ancestor::Column::GroupId.is_in(groups))
+        .order_by_asc(group_ancestor::Column::GroupId)
+        .order_by_asc(group_ancestor::Column::Distance)
+        .all(tx)
+        .await?;
+    let mut chains: HashMap<GroupId, Vec<GroupId>> = HashMap::new();
+    for row in rows {
+        chains
+            .entry(row.group_id)
+            .or_default()
+            .push(row.ancestor_id);
+    }
+    Ok(chains)
+}
+
+/// Writes beside these resources of a kind, which must be locked or new, what `groups` and `shares` say of them, and answers those
+/// for which that is another than stood there. Conversations live in no group.
+///
+/// # Errors
+/// What the database says.
+pub async fn renew(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    kind: ResourceKind,
+    ids: &[Uuid],
+) -> Result<Vec<Reached>, DbErr> {
+    match kind {
+        ResourceKind::Agent => {
+            let rows = agent::Entity::of_tenant(tenant)
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .all(tx)
+                .await?;
+            let rows = rows
+                .into_iter()
+                .map(|row| (row.id.0, row.group_id, row.audience()));
+            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
+            for (reached, reach) in &renewed {
+                agent::Entity::update_many()
+                    .filter(agent::Column::Id.eq(reached.id))
+                    .col_expr(agent::Column::Reach, Expr::value(json(reach)))
+                    .exec(tx)
+                    .await?;
+            }
+            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
+        }
+        ResourceKind::Model => {
+            let rows = llm_model::Entity::of_tenant(tenant)
+                .filter(llm_model::Column::Id.is_in(ids.iter().copied()))
+                .all(tx)
+                .await?;
+            let rows = rows
+                .into_iter()
+                .map(|row| (row.id.0, row.group_id, row.audience()));
+            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
+            for (reached, reach) in &renewed {
+                llm_model::Entity::update_many()
+                    .filter(llm_model::Column::Id.eq(reached.id))
+                    .col_expr(llm_model::Column::Reach, Expr::value(json(reach)))
+                    .exec(tx)
+                    .await?;
+            }
+            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
+        }
+        ResourceKind::Conversation => {
+            let rows = conversation::Entity::of_tenant(tenant)
+                .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+                .all(tx)
+                .await?;
+            let rows = rows.into_iter().map(|row| (row.id.0, None, row.audience()));
+            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
+            for (reached, reach) in &renewed {
+                conversation::Entity::update_many()
+                    .filter(conversation::Column::Id.eq(reached.id))
+                    .col_expr(conversation::Column::Reach, Expr::value(json(reach)))
+                    .exec(tx)
+                    .await?;
+            }
+            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn json(reach: &Reach) -> Option<Reach> {
+    (!reach.is_empty()).then(|| reach.clone())
+}
+
+/// Of resources with the group that they live in, and who sees them as their rows say, those whose reach is another by now.
+async fn reaches(
+    tx: &impl ConnectionTrait,
+    tenant: TenantId,
+    kind: ResourceKind,
+    rows: Vec<(Uuid, Option<GroupId>, Audience)>,
+) -> Result<Vec<(Reached, Reach)>, DbErr> {
+    let shares = share::Entity::of_tenant(tenant)
+        .filter(share::Column::Kind.eq(kind))
+        .filter(share::Column::ResourceId.is_in(rows.iter().map(|(id, ..)| *id)))
+        .order_by_asc(share::Column::CreatedAt)
+        .order_by_asc(share::Column::Id)
+        .all(tx)
+        .await?;
+    let lived_in = rows.iter().filter_map(|(_, group, _)| *group);
+    let groups = lived_in.chain(shares.iter().filter_map(|share| share.group_id));
+    let chains = chains(tx, tenant, groups.collect()).await?;
+    let chain = |group: GroupId| chains.get(&group).cloned().unwrap_or_default();
+    let mut of: HashMap<Uuid, Vec<Shared>> = HashMap::new();
+    for share in shares {
+        let with = match (share.user_id, share.group_id) {
+            (Some(user), _) => Grantee::User(user),
+            (None, Some(group)) => Grantee::Group(chain(group)),
+            (None, None) => Grantee::Tenant,
+        };
+        of.entry(share.resource_id).or_default().push(Shared {
+            with,
+            access: share.access,
+        });
+    }
+    let renewed = rows.into_iter().filter_map(|(id, group, before)| {
+        let reach = Reach {
+            group: group.map(chain).unwrap_or_default(),
+            shares: of.remove(&id).unwrap_or_default(),
+        };
+        let after = before.clone().reaching(Some(&reach));
+        let reached = Reached {
+            kind,
+            id,
+            before,
+            after,
+        };
+        (reached.before != reached.after).then_some((reached, reach))
+    });
+    Ok(renewed.collect())
 }

@@ -38,6 +38,7 @@ mod counted;
 mod crowd;
 mod follower;
 mod followers;
+mod grants;
 
 /// The graph of this program.
 pub struct AppGraph {

@@ -38,7 +38,10 @@ pub fn health(config: &Config) -> anyhow::Result<()> {
 }
 
 /// The one that the server wrote down; it differs from the configured one where that has port 0.
-fn address(config: &Config) -> anyhow::Result<SocketAddr> {
+///
+/// # Errors
+/// It has no address.
+pub fn address(config: &Config) -> anyhow::Result<SocketAddr> {
     if let Some(written) = fs::read_to_string(config.data_dir.join(ADDRESS))
         .ok()
         .and_then(|text| text.trim().parse().ok())

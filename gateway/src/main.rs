@@ -1,5 +1,6 @@
 //! The program `weft`: its commands.
 
+mod admin;
 mod budget;
 mod config;
 mod data_dir;
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use admin::{Admin, admin};
 use anyhow::bail;
 use clap::{Parser, Subcommand};
 use config::Config;
@@ -47,6 +49,11 @@ enum Command {
     Schema,
     /// Print the settings in force, secrets hidden.
     Config,
+    /// What needs no signing in, for whoever runs the server.
+    Admin {
+        #[command(subcommand)]
+        command: Admin,
+    },
     /// Ask the running server whether it is well: ends with 0 if so.
     Health,
 }
@@ -101,6 +108,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 anyhow::Ok(())
             })?;
             print("The database is up to date.\n")?;
+        }
+        Command::Admin { command } => {
+            logging::start(&config.log, None)?;
+            print(&block_on(admin(&config, command))?)?;
         }
         Command::Serve => {
             let traces = Traces::start(&config)?;

@@ -49,7 +49,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let ground = Ground::take(&config)?;
     let listener = Listener::bind("listen", &config.listen).await?;
     let address = listener.address();
-    let edge = Edge::new(Settings::new(&config, address)?);
+    let edge = Edge::<AppGraph>::new(Settings::new(&config, address)?);
     let end = CancellationToken::new();
     let metrics = Metrics::start()?;
     let counting = Tasks::new();
@@ -59,7 +59,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let serving = edge::serve(
         listener,
         edge.clone(),
-        pages(&config, &metrics, address),
+        pages(&config, &metrics, address).merge(credentials(&config, &edge)),
         end.clone().cancelled_owned(),
     );
     let served = Tasks::new().spawn("the server", serving);
@@ -126,6 +126,15 @@ fn pages(config: &Config, metrics: &Arc<Metrics>, address: SocketAddr) -> Router
         );
     }
     pages
+}
+
+/// How credentials are given and checked without a document.
+fn credentials(config: &Config, edge: &Arc<Edge<AppGraph>>) -> Router {
+    let keys = edge.keys_route();
+    match config.token_endpoint {
+        true => keys.merge(edge.token_route()),
+        false => keys,
+    }
 }
 
 fn scrape(config: &Config, metrics: &Arc<Metrics>, readers: Readers) -> Router {

@@ -218,6 +218,7 @@ impl App {
                 .as_ref()
                 .map(|token| Secret::new(token.expose())),
             audit_kept: TimeDelta::days(config.retention.audit_days.into()),
+            signing_key_lasts: TimeDelta::days(config.signing_key_days.into()),
         };
         let authority = Authority::new(
             db.clone(),

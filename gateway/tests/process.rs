@@ -69,6 +69,21 @@ impl Running {
         answer
     }
 
+    fn send(&self, line: &str, headers: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("it listens");
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n\r\n{body}",
+            self.base,
+            body.len()
+        );
+        stream
+            .write_all(request.as_bytes())
+            .expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
     /// Ends it as an operator does, and gives the rest of what it printed.
     fn end(mut self) -> String {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
@@ -244,6 +259,97 @@ fn why_it_does_not_start_is_one_line_that_names_the_setting() {
     }
     let output = run(weft(folder.path()).env("WEFT_LOG", "nonsense=nonsense"));
     assert!(String::from_utf8_lossy(&output.stderr).contains("setting `log.filter`"));
+}
+
+/// Sets up by the mutation, without a token: from the machine itself.
+fn set_up(running: &Running) {
+    let body = r#"{"query":"mutation { setUp(input: {email: \"Ada@Example.com\", password: \"weaving-at-night\", name: \"Ada\", tenantName: \"Looms\"}) { accessToken errors { message } } }"}"#;
+    let answer = running.send("POST /graphql", "Content-Type: application/json", body);
+    assert!(answer.contains("\"errors\":[]"), "{answer}");
+}
+
+#[test]
+fn accounts_are_helped_where_nobody_is_signed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = |arguments: &[&str]| {
+        let mut command = weft(folder.path());
+        command.arg("admin").args(arguments);
+        command
+    };
+    let told = |arguments: &[&str]| refusal(&mut admin(arguments));
+    let said = |arguments: &[&str]| {
+        let output = run(admin(arguments).env("WEFT_PUBLIC_URL", "https://weft.example.com"));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(
+        told(&["reset-password", "ada@example.com"])
+            .contains("nobody has set this installation up")
+    );
+    let running = Running::start(weft(folder.path()));
+    set_up(&running);
+    for command in ["reset-password", "grant-platform"] {
+        let told = told(&[command, "ada@example.com"]);
+        assert!(
+            told.contains("in use by another weft") && told.contains("stop it first"),
+            "{told}"
+        );
+    }
+    running.end();
+
+    let reset = said(&["reset-password", "ada@example.com"]);
+    let tokens: Vec<_> = reset
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("weft_pr_"))
+        .collect();
+    assert_eq!(tokens.len(), 1, "{reset}");
+    assert_eq!(tokens[0].len(), "weft_pr_".len() + 43);
+    assert!(
+        reset.contains("Ada@Example.com") && reset.contains("the tenant looms"),
+        "{reset}"
+    );
+    assert!(
+        reset.contains("curl https://weft.example.com/graphql")
+            && reset.contains("redeemPasswordReset"),
+        "{reset}"
+    );
+    assert_ne!(said(&["reset-password", "ada@example.com"]), reset);
+    for (arguments, part) in [
+        (
+            &["reset-password", "nobody@example.com"][..],
+            "no account has the e-mail address",
+        ),
+        (
+            &["reset-password", "ada@example.com", "--tenant", "looms"],
+            "manages no account",
+        ),
+        (
+            &["reset-password", "ada@example.com", "--tenant", "x"],
+            "no tenant has the slug",
+        ),
+        (
+            &["grant-platform", "nobody@example.com"],
+            "no account has the e-mail address",
+        ),
+        (
+            &["grant-platform", "ada@example.com", "--revoke"],
+            "the last administrator of the platform",
+        ),
+    ] {
+        let told = told(arguments);
+        assert!(told.contains(part), "{arguments:?}: {told}");
+    }
+    assert_eq!(
+        said(&["grant-platform", "ada@example.com"]),
+        "ada@example.com administers the platform already.\n"
+    );
+    assert!(
+        run(&mut admin(&[])).status.code() == Some(2),
+        "it says what there is"
+    );
+    // nothing of it is in the way of the next start
+    Running::start(weft(folder.path())).end();
 }
 
 #[test]

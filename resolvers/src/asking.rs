@@ -65,6 +65,9 @@ pub trait ContextExt {
     /// From here on the request is asked by whoever has just signed in.
     fn become_signed_in(&self, signed_in: &SignedIn);
 
+    /// From here on the request is asked as this one is: in another tenant.
+    fn become_somebody(&self, identity: Identity);
+
     /// How the request came.
     fn request(&self) -> &RequestContext;
 
@@ -137,7 +140,10 @@ impl ContextExt for Context<'_> {
     }
 
     fn become_signed_in(&self, signed_in: &SignedIn) {
-        let identity = signed_in.identity.clone();
+        self.become_somebody(signed_in.identity.clone());
+    }
+
+    fn become_somebody(&self, identity: Identity) {
         self.reader().renew_as(identity.scope().clone());
         *asking(self)
             .identity

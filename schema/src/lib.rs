@@ -18,15 +18,15 @@ use resolvers::{
     agent::{AgentMutation, AgentQuery, AgentSpec},
     change::ChangeSubscription,
     conversation::{ConversationMutation, ConversationQuery, ConversationSubscription},
-    group::GroupQuery,
-    identity::{IdentityMutation, IdentityQuery, SessionMutation},
+    group::{GroupMutation, GroupQuery},
+    identity::{IdentityMutation, IdentityQuery, MemberMutation, SessionMutation, TenantMutation},
     message::MessageMutation,
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
     run::{RunMutation, RunQuery},
     service::ServiceQuery,
-    sharing::Shareable,
-    tenant::TenantQuery,
+    sharing::{ShareMutation, Shareable},
+    tenant::{InvitationMutation, TenantQuery},
 };
 
 pub use audience::{Audience, Audiences, Shared};
@@ -52,6 +52,11 @@ pub struct Query(
 pub struct Mutation(
     IdentityMutation,
     SessionMutation,
+    TenantMutation,
+    MemberMutation,
+    InvitationMutation,
+    GroupMutation,
+    ShareMutation,
     ModelMutation,
     AgentMutation,
     ConversationMutation,

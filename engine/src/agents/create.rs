@@ -1,5 +1,5 @@
 use entities::{
-    AgentId, AgentSpec, AgentVersionId, CommandError, ModelId, Scope, Visibility, agent,
+    AgentId, AgentSpec, AgentVersionId, CommandError, GroupId, ModelId, Scope, Visibility, agent,
     agent_version,
     db::{Failure, failure},
     input,
@@ -10,6 +10,7 @@ use super::{NEEDS, agent_changed, check_model, seen, spec};
 use crate::{
     Engine,
     models::{Checks, Named, slug_for, taken},
+    sharing,
 };
 
 /// An agent to be.
@@ -37,6 +38,8 @@ pub struct CreateAgent {
     pub max_steps: Option<i32>,
     /// TENANT where nothing is said.
     pub visibility: Option<Visibility>,
+    /// The group that it lives in; else it is its maker\'s own.
+    pub group: Option<GroupId>,
 }
 
 impl CreateAgent {
@@ -51,7 +54,7 @@ impl CreateAgent {
         checks.temperature(self.temperature);
         checks.positive(&["input", "maxOutputTokens"], self.max_output_tokens);
         checks.max_steps(self.max_steps);
-        checks.visibility(self.visibility);
+        checks.visibility(self.visibility, self.group.is_some());
         checks.done()
     }
 }
@@ -84,6 +87,7 @@ async fn create(c: &mut Command, scope: &Scope, new: CreateAgent) -> Result<Agen
     let (id, version) = (AgentId(c.clock().uuid()), AgentVersionId(c.clock().uuid()));
     let name = new.name.trim().to_owned();
     let slug = slug_for(c, scope, Named::Agent, new.slug, &name).await?;
+    let reach = sharing::reach(c, scope, new.group).await?;
     let spec = AgentSpec {
         instructions: new.instructions,
         greeting: new.greeting,
@@ -100,8 +104,8 @@ async fn create(c: &mut Command, scope: &Scope, new: CreateAgent) -> Result<Agen
         name,
         description: new.description.unwrap_or_default(),
         visibility: new.visibility.unwrap_or(Visibility::Tenant),
-        group_id: None,
-        reach: None,
+        group_id: new.group,
+        reach,
         is_enabled: true,
         draft: spec.clone(),
         draft_model_id: new.model,

@@ -1,5 +1,5 @@
 use entities::{
-    Access, AgentId, CommandError, ModelId, Scope, Visibility, agent,
+    Access, AgentId, CommandError, GroupId, ModelId, ResourceKind, Scope, Visibility, agent,
     db::{Failure, failure},
     input,
     query::*,
@@ -10,6 +10,7 @@ use super::{agent_changed, check_model, locked, seen};
 use crate::{
     Engine,
     models::{Checks, Named, taken},
+    sharing::{self, Move},
 };
 
 /// What changes of an agent; `None` leaves it, `Some(None)` takes it off. What a version is made of changes in the draft.
@@ -35,8 +36,10 @@ pub struct UpdateAgent {
     pub max_output_tokens: Option<Option<i32>>,
     /// Of the draft, 1 to 100.
     pub max_steps: Option<i32>,
-    /// Who sees it.
+    /// Who sees it; by whoever may share it, as the group.
     pub visibility: Option<Visibility>,
+    /// The group that it lives in; `Some(None)`: it is its owner's own.
+    pub group: Option<Option<GroupId>>,
     /// Whether new runs may use it.
     pub is_enabled: Option<bool>,
 }
@@ -56,7 +59,6 @@ impl UpdateAgent {
             self.max_output_tokens.flatten(),
         );
         checks.max_steps(self.max_steps);
-        checks.visibility(self.visibility);
         checks.done()
     }
 
@@ -68,7 +70,6 @@ impl UpdateAgent {
         };
         text(self.slug, &mut row.slug);
         text(self.name, &mut row.name);
-        row.visibility = self.visibility.unwrap_or(row.visibility);
         row.is_enabled = self.is_enabled.unwrap_or(row.is_enabled);
         if let Some(description) = self.description {
             row.description = description;
@@ -127,8 +128,19 @@ async fn update(
     {
         check_model(c, scope, model).await?;
     }
+    let access = scope.access(ResourceKind::Agent, &before.audience());
+    let moves = Move {
+        group: change.group,
+        visibility: change.visibility,
+    };
+    let place = (before.group_id, before.visibility);
+    let (group, visibility) = moves.check(c, scope, place, access).await?;
     let mut after = before.clone();
     change.apply(&mut after);
+    (after.group_id, after.visibility) = (group, visibility);
+    if after.group_id != before.group_id {
+        after.reach = sharing::moved(c, scope, before.reach.clone(), group).await?;
+    }
     after.updated_at = c.now();
     if (&after.draft, after.draft_model_id) != (&before.draft, before.draft_model_id) {
         after.draft_updated_at = c.now();

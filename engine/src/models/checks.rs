@@ -34,10 +34,10 @@ impl Checks {
         }
     }
 
-    /// A visibility that is served.
-    pub(crate) fn visibility(&mut self, value: Option<Visibility>) {
-        if value == Some(Visibility::Group) {
-            let message = "visibility GROUP is not served yet";
+    /// The visibility of something new, which lives in a group or in none.
+    pub(crate) fn visibility(&mut self, value: Option<Visibility>, has_group: bool) {
+        if value == Some(Visibility::Group) && !has_group {
+            let message = "visibility GROUP needs a group: give groupId";
             self.take::<()>(Err(Refusal::invalid(&["input", "visibility"], message)));
         }
     }

@@ -1,7 +1,7 @@
 use adapters::sealing::Secret;
 use entities::{
-    CommandError, DbErr, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names, Refusal,
-    ResourceKind, Scope, SecretId, Visibility,
+    CommandError, DbErr, GroupId, ModelHealthStatus, ModelId, ModelKind, ModelProvider, Names,
+    Refusal, ResourceKind, Scope, SecretId, Visibility,
     db::{Failure, failure},
     input, llm_model, model_fallback,
     query::*,
@@ -13,7 +13,7 @@ use super::{
     changes::{model_changed, seen, set_default},
     known, own_tenant, secrets, settings, slug_for, taken,
 };
-use crate::Engine;
+use crate::{Engine, sharing};
 
 /// To the first token and between tokens, where nothing is said.
 pub(super) const TIMEOUT_MS: i32 = 60_000;
@@ -61,6 +61,8 @@ pub struct CreateModel {
     pub is_default: bool,
     /// TENANT where nothing is said.
     pub visibility: Option<Visibility>,
+    /// The group that it lives in; else it is its maker\'s own.
+    pub group: Option<GroupId>,
 }
 
 impl CreateModel {
@@ -88,6 +90,7 @@ impl CreateModel {
             fallbacks: Vec::new(),
             is_default: false,
             visibility: None,
+            group: None,
         }
     }
 
@@ -117,7 +120,7 @@ impl CreateModel {
         checks.positive(&["input", "maxConcurrency"], self.max_concurrency);
         checks.positive(&["input", "timeoutMs"], self.timeout_ms);
         checks.fallback_count(self.fallbacks.len());
-        checks.visibility(self.visibility);
+        checks.visibility(self.visibility, self.group.is_some());
         checks.done()
     }
 }
@@ -159,6 +162,8 @@ async fn create(
         .to_owned();
     let slug = slug_for(c, scope, Named::Model, new.slug.clone(), &name).await?;
     let mut row = row(c, scope, id, slug, name, &new);
+    row.group_id = new.group;
+    row.reach = sharing::reach(c, scope, new.group).await?;
     let mut held = secrets::Held::default();
     held.set_api_key(new.api_key.as_ref());
     held.merge(&new.headers);

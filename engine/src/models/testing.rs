@@ -76,6 +76,7 @@ impl House {
             issuer: "weft:tests".into(),
             setup_token: None,
             audit_kept: chrono::TimeDelta::days(365),
+            signing_key_lasts: chrono::TimeDelta::days(90),
         };
         let authority = Authority::new(db, log.clone(), keyring.clone(), shared, &tasks, config);
         let engine = Engine::new(

@@ -1,7 +1,7 @@
 use adapters::sealing::Secret;
 use entities::{
-    Access, CommandError, ModelHealthStatus, ModelId, Names, Scope, SecretId, Visibility, input,
-    llm_model, model_fallback, query::*,
+    Access, CommandError, GroupId, ModelHealthStatus, ModelId, Names, ResourceKind, Scope,
+    SecretId, Visibility, input, llm_model, model_fallback, query::*,
 };
 use events::Command;
 
@@ -11,7 +11,10 @@ use super::{
     create::{check_fallbacks, fallback_rows, slug_taken},
     locked, own_tenant, secrets, settings, taken,
 };
-use crate::Engine;
+use crate::{
+    Engine,
+    sharing::{self, Move},
+};
 
 /// What changes of a model; `None` leaves it, `Some(None)` takes it off.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +53,10 @@ pub struct UpdateModel {
     pub fallbacks: Option<Vec<ModelId>>,
     /// `false` leaves the tenant without a default where this one was it.
     pub is_default: Option<bool>,
-    /// Who sees it.
+    /// Who sees it; by whoever may share it, as the group.
     pub visibility: Option<Visibility>,
+    /// The group that it lives in; `Some(None)`: it is its owner's own.
+    pub group: Option<Option<GroupId>>,
 }
 
 impl UpdateModel {
@@ -103,7 +108,6 @@ impl UpdateModel {
         checks.positive(&["input", "maxConcurrency"], self.max_concurrency.flatten());
         checks.positive(&["input", "timeoutMs"], self.timeout_ms);
         checks.fallback_count(self.fallbacks.as_ref().map_or(0, Vec::len));
-        checks.visibility(self.visibility);
         checks.done()
     }
 
@@ -147,7 +151,6 @@ impl UpdateModel {
         }
         row.max_concurrency = self.max_concurrency.unwrap_or(row.max_concurrency);
         row.timeout_ms = self.timeout_ms.unwrap_or(row.timeout_ms);
-        row.visibility = self.visibility.unwrap_or(row.visibility);
         row
     }
 }
@@ -184,8 +187,19 @@ async fn update(
     {
         return Err(taken(slug, Some(owner)).into());
     }
+    let access = scope.access(ResourceKind::Model, &before.audience());
+    let moves = Move {
+        group: change.group,
+        visibility: change.visibility,
+    };
+    let place = (before.group_id, before.visibility);
+    let (group, visibility) = moves.check(c, scope, place, access).await?;
     let mut after = change.apply(&before);
     after.updated_at = c.now();
+    (after.group_id, after.visibility) = (group, visibility);
+    if after.group_id != before.group_id {
+        after.reach = sharing::moved(c, scope, before.reach.clone(), group).await?;
+    }
     seal(engine, c, scope, &change, &before, &mut after).await?;
     if let Some(fallbacks) = &change.fallbacks {
         set_fallbacks(c, scope, id, fallbacks).await?;

@@ -65,6 +65,8 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
     let config = AuthConfig {
         issuer: "tests".into(),
         setup_token: None,
+        audit_kept: chrono::TimeDelta::days(365),
+        signing_key_lasts: chrono::TimeDelta::days(90),
     };
     let authority = Authority::new(
         db,

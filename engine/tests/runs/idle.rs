@@ -113,6 +113,7 @@ async fn roll_ups_wait_for_each_other_in_no_circle() {
     let mut agents = vec![house.agent];
     for name in ["Heddle", "Treadle", "Reed"] {
         let input = CreateAgent {
+            group: None,
             slug: None,
             name: name.into(),
             description: None,

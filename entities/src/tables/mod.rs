@@ -123,7 +123,7 @@ macro_rules! of_a_tenant {
                 <Self as EntityTrait>::delete_many().filter($table::Column::TenantId.eq(scope.tenant()))
             }
 
-            fn of_tenant(tenant: TenantId) -> Select<Self> {
+            pub(crate) fn of_tenant(tenant: TenantId) -> Select<Self> {
                 <Self as EntityTrait>::find().filter($table::Column::TenantId.eq(tenant))
             }
         }

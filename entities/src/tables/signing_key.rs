@@ -22,6 +22,8 @@ pub struct Model {
     pub public: Vec<u8>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// From then on it signs: it is published before.
+    pub signs_from: DateTime<Utc>,
     /// From then on it only verifies.
     pub retired_at: Option<DateTime<Utc>>,
 }

@@ -86,6 +86,10 @@ pub struct Config {
     pub otlp_endpoint: Option<Secret>,
     /// Where a sign-in by a provider may return to.
     pub redirect_uris: Vec<Url>,
+    /// Whether `/auth/token` is served.
+    pub token_endpoint: bool,
+    /// For how many days a key signs access tokens.
+    pub signing_key_days: u32,
     /// Sign-in providers by name.
     pub oidc: BTreeMap<String, Oidc>,
     /// Documents that clients may ask for by their digest, or may only ask for.
@@ -188,7 +192,6 @@ pub struct Limits {
 
 /// How long things are kept, in days.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "read by a later part")]
 pub struct Retention {
     /// The stream of a tenant's changes.
     pub changes_days: u32,
@@ -290,6 +293,8 @@ impl Config {
                 "an http(s) address",
                 source::web_address,
             )?,
+            token_endpoint: s.flag("auth.token_endpoint")?,
+            signing_key_days: narrow(s.number("auth.signing_key_days", 1..=3650)?),
             oidc: oidc(s)?,
             trusted_documents: trusted_documents(s)?,
             limits: limits(s)?,

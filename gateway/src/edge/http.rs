@@ -182,6 +182,15 @@ impl<G: Graph> Edge<G> {
         })
     }
 
+    /// For rules that are the same on every path.
+    pub(super) fn names(&self) -> &Names {
+        &self.settings.names
+    }
+
+    pub(super) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.settings.trusted_proxies
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.settings.limits
     }
@@ -251,7 +260,7 @@ fn compression() -> CompressionLayer<impl Predicate> {
 
 /// The id of a request, in its extensions.
 #[derive(Debug, Clone)]
-struct RequestId(String);
+pub(super) struct RequestId(pub(super) String);
 
 /// What happens around every request: its id, whose name it uses, and that a panic is an answer.
 async fn around<G: Graph>(
@@ -345,9 +354,9 @@ async fn wrong_method(Extension(RequestId(id)): Extension<RequestId>) -> Respons
 
 /// An HTTP request refused before anything ran.
 #[derive(Debug)]
-struct Rejection {
+pub(super) struct Rejection {
     status: StatusCode,
-    refused: Refused,
+    pub(super) refused: Refused,
     allow: Option<&'static str>,
 }
 
@@ -417,24 +426,26 @@ async fn graphql<G: Graph>(
     };
     let upgrade = parts.headers.contains_key(header::UPGRADE);
     if page == Page::Foreign && (upgrade || parts.method != Method::GET) {
-        let refused = Refused::new(
-            Code::Forbidden,
-            "pages of this origin may not call the server: see `cors_origins`",
-        );
-        return Rejection::from(refused).answer(media, &id);
+        return Rejection::from(foreign()).answer(media, &id);
     }
     let ours = page == Page::Ours;
     let client = Client::of(&parts.headers, peer, &edge.settings.trusted_proxies, ours);
     let answered = if parts.method == Method::GET && wants_socket(&parts.headers) {
         upgrade_to_socket(&edge, &mut parts, client, id.clone()).await
     } else if parts.method == Method::OPTIONS {
-        Ok(preflight(&page))
+        Ok(preflight(&page, "GET, POST, OPTIONS", "GET, POST"))
     } else {
         one_request(&edge, &parts, body, accepted, client, &id).await
     };
     let mut response = answered.unwrap_or_else(|rejection| rejection.answer(media, &id));
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Origin, Accept"));
+    admit(headers, page);
+    response
+}
+
+/// Lets the page that asks read the answer, where it may.
+pub(super) fn admit(headers: &mut HeaderMap, page: Page) {
     if let Page::Allowed(origin) = page {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(
@@ -442,7 +453,14 @@ async fn graphql<G: Graph>(
             HeaderValue::from_static("X-Request-Id, Retry-After"),
         );
     }
-    response
+}
+
+/// What a page is told that may not call the server.
+pub(super) fn foreign() -> Refused {
+    Refused::new(
+        Code::Forbidden,
+        "pages of this origin may not call the server: see `cors_origins`",
+    )
 }
 
 /// Whether an upgrade to a WebSocket is asked for. Other upgrades may be passed over (RFC 9110, section 7.8): clients that could
@@ -457,17 +475,14 @@ fn wants_socket(headers: &HeaderMap) -> bool {
 }
 
 /// The browser's question whether a page of another origin may ask. Credentials are never of the kind that browsers add.
-fn preflight(page: &Page) -> Response {
+pub(super) fn preflight(page: &Page, allow: &'static str, methods: &'static str) -> Response {
     let mut headers = HeaderMap::new();
-    headers.insert(
-        header::ALLOW,
-        HeaderValue::from_static("GET, POST, OPTIONS"),
-    );
+    headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     if let Page::Allowed(_) = page {
         let allowed = "Accept, Content-Type, Authorization, X-API-Key, X-Request-Id, Weft-Tenant, Weft-On-Behalf-Of, Last-Event-ID, Traceparent, Tracestate, Apollo-Require-Preflight, Weft-Csrf, Apollographql-Client-Name, Apollographql-Client-Version";
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, POST"),
+            HeaderValue::from_static(methods),
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
@@ -507,7 +522,10 @@ async fn one_request<G: Graph>(
             let refused = Refused::invalid("a body with a `Content-Encoding` is not accepted");
             return Err(Rejection::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, refused));
         }
-        Method::POST => Asked::from_json(&whole(edge, body).await?)?,
+        Method::POST => {
+            let limit = edge.limits().max_request_bytes;
+            Asked::from_json(&whole(edge, body, limit).await?)?
+        }
         Method::GET => Asked::from_query(parts.uri.query().unwrap_or_default())?,
         _ => {
             return Err(Rejection::method(
@@ -598,8 +616,11 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Refused> {
 }
 
 /// The whole body, within its size and time.
-async fn whole<G: Graph>(edge: &Edge<G>, mut body: Body) -> Result<Vec<u8>, Rejection> {
-    let limit = edge.limits().max_request_bytes;
+pub(super) async fn whole<G: Graph>(
+    edge: &Edge<G>,
+    mut body: Body,
+    limit: usize,
+) -> Result<Vec<u8>, Rejection> {
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     let deadline = Instant::now() + edge.times().body;
     loop {

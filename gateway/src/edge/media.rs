@@ -132,15 +132,24 @@ impl Range {
 
 /// Whether a body is JSON in UTF-8 by its one `Content-Type`. A page can't send that to another origin without being asked first.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    is_text_of(headers, "application/json")
+}
+
+/// Whether a body is a form in UTF-8 by its one `Content-Type`.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    is_text_of(headers, "application/x-www-form-urlencoded")
+}
+
+fn is_text_of(headers: &HeaderMap, wanted: &str) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(Ok(value)), None) = (types.next().map(HeaderValue::to_str), types.next()) else {
         return false;
     };
     let mut parts = value.split(';').map(str::trim);
-    let json = parts
+    let fits = parts
         .next()
-        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-    json && parts
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(wanted));
+    fits && parts
         .filter_map(|part| part.split_once('='))
         .all(|(name, value)| !name.trim().eq_ignore_ascii_case("charset") || is_utf8(value))
 }

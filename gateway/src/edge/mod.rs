@@ -21,6 +21,7 @@ mod stall;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod token;
 mod trusted;
 
 pub use client::counted_as;
@@ -31,3 +32,4 @@ pub use http::{Edge, Settings};
 pub use listen::{Listener, serve, serve_pages};
 pub use refused::{Code, Refused};
 pub use scrape::{Readers, Scrape};
+pub use token::{Grant, Granted, Issuer};

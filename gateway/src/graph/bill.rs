@@ -52,6 +52,21 @@ pub(super) struct Room {
     operation: Option<String>,
 }
 
+/// What costs more than is left at the moment.
+fn beyond(cost: u64, empty: Empty) -> Refused {
+    let Standing {
+        maximum, available, ..
+    } = empty.standing;
+    let message = format!(
+        "the request costs {cost}, and of {maximum} that may be used at once {available} are left"
+    );
+    Refused {
+        limit: Some(maximum),
+        actual: Some(maximum - available + cost),
+        ..Refused::new(Code::RateLimited, message).retry_after(empty.retry_after)
+    }
+}
+
 impl Till {
     pub(super) fn new(limits: &Limits, budgets: Arc<Budgets>) -> Self {
         let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
@@ -61,6 +76,17 @@ impl Till {
             max_response_bytes: whole(limits.max_response_bytes),
             budgets,
         }
+    }
+
+    /// Takes `cost` of what is no operation from the bucket of whoever asks.
+    ///
+    /// # Errors
+    /// RATE_LIMITED.
+    pub(super) fn take(&self, payer: Payer, cost: u64) -> Result<(), Refused> {
+        // what a full bucket does not hold would have to wait for ever
+        let cost = cost.min(self.budgets.maximum(payer));
+        let taken = self.budgets.take(payer, cost);
+        taken.map(|_| ()).map_err(|empty| beyond(cost, empty))
     }
 
     /// Takes what `operation` costs from the bucket of whoever asks.
@@ -123,21 +149,7 @@ impl Till {
                     counted,
                 })
             }
-            Err(Empty {
-                standing,
-                retry_after,
-            }) => {
-                let (maximum, available) = (standing.maximum, standing.available);
-                let message = format!(
-                    "the request costs {requested}, and of {maximum} that may be used at once {available} are left"
-                );
-                let refusal = Refused {
-                    limit: Some(maximum),
-                    actual: Some(maximum - available + requested),
-                    ..Refused::new(Code::RateLimited, message).retry_after(retry_after)
-                };
-                Err(told(refusal, standing))
-            }
+            Err(empty) => Err(told(beyond(requested, empty), empty.standing)),
         }
     }
 }

@@ -15,6 +15,10 @@ alter table users add column is_email_proven boolean not null default false;
 alter table users add column created_by_key_id {uuid};
 create index users_created_by_key on users (created_by_key_id, created_at) where created_by_key_id is not null;
 
+-- A key that signs access tokens is published before it does.
+alter table signing_keys add column signs_from {time} not null default '1970-01-01T00:00:00+00:00';
+update signing_keys set signs_from = created_at;
+
 create unique index memberships_in_tenant on memberships (tenant_id, id);
 create unique index memberships_of_user on memberships (tenant_id, user_id);
 

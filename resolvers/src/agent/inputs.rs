@@ -8,6 +8,7 @@ use crate::{
     sharing::Visibility,
 };
 
+const GROUP: &[&str] = &["input", "groupId"];
 const MODEL: &[&str] = &["input", "modelId"];
 
 /// An agent to make.
@@ -34,8 +35,10 @@ pub struct CreateAgentInput {
     max_output_tokens: Option<i32>,
     /// Calls of the model in one run, from 1 to 100, before it is asked to conclude. Left out: 20.
     max_steps: Option<i32>,
-    /// Who sees it. Left out: TENANT. GROUP is not served yet.
+    /// Who sees it. Left out: TENANT. GROUP needs `groupId`.
     visibility: Option<Visibility>,
+    /// The id of the group that it lives in, of which the viewer is EDITOR or more. Left out: the viewer's own.
+    group_id: Option<ID>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
     #[graphql(name = "idempotencyKey")]
@@ -59,6 +62,7 @@ impl CreateAgentInput {
             max_output_tokens: self.max_output_tokens,
             max_steps: self.max_steps,
             visibility: self.visibility.map(Into::into),
+            group: self.group_id.map(|id| id.named(GROUP)).transpose()?,
         })
     }
 }
@@ -89,8 +93,10 @@ pub struct UpdateAgentInput {
     max_output_tokens: MaybeUndefined<i32>,
     /// Calls of the model in one run, from the next version on.
     max_steps: MaybeUndefined<i32>,
-    /// Who sees it; at once.
+    /// Who sees it, by whoever may share it; at once.
     visibility: MaybeUndefined<Visibility>,
+    /// The id of the group that it lives in from now on, by whoever may share it; null: its owner's own. At once.
+    group_id: MaybeUndefined<ID>,
     /// Whether new runs may use it; at once.
     is_enabled: MaybeUndefined<bool>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
@@ -102,6 +108,7 @@ pub struct UpdateAgentInput {
 impl UpdateAgentInput {
     pub(super) fn read(self) -> Result<UpdateAgent, CommandError> {
         let mut nulls = Nulls::default();
+        let group = cleared(self.group_id).map(|id| id.map(|id| id.named(GROUP)).transpose());
         let model =
             cleared(self.model_id).map(|id| id.map(|id| id.named::<ModelId>(MODEL)).transpose());
         let change = UpdateAgent {
@@ -116,6 +123,7 @@ impl UpdateAgentInput {
             max_output_tokens: cleared(self.max_output_tokens),
             max_steps: nulls.never("maxSteps", self.max_steps),
             visibility: nulls.never("visibility", self.visibility).map(Into::into),
+            group: group.transpose()?,
             is_enabled: nulls.never("isEnabled", self.is_enabled),
         };
         nulls.none()?;

@@ -86,6 +86,8 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            audit_kept: chrono::TimeDelta::days(365),
+            signing_key_lasts: chrono::TimeDelta::days(90),
         };
         let authority = Authority::new(
             db.clone(),

@@ -48,11 +48,18 @@ pub struct SignInInput {
 pub struct CreateApiKeyInput {
     /// Name shown to people, from 1 to 200 characters.
     name: String,
-    /// Whose it is to be; only PERSONAL is served yet.
+    /// Whose it is to be: PERSONAL, the viewer's own, or SERVICE, with an account of its own, which stays when its maker goes. A
+    /// SERVICE key is made by ADMIN or OWNER.
     kind: ApiKeyKind,
-    /// The most that it may do: at least one, and none that the viewer has not. Left out: what the viewer may, without
-    /// TENANT_MANAGE, MEMBERS_MANAGE and AUDIT_READ. PLATFORM_MANAGE is on no key.
+    /// The most that it may do: at least one, and none that the viewer has not. Left out, of a PERSONAL key: what the viewer may,
+    /// without TENANT_MANAGE, MEMBERS_MANAGE and AUDIT_READ; a SERVICE key must name them. PLATFORM_MANAGE is on no key.
     permissions: Option<Vec<Permission>>,
+    /// Whether it may act for an EDITOR or MEMBER of the tenant, named by the header `Weft-On-Behalf-Of`, with no more than both
+    /// may; a SERVICE key alone. Left out: no.
+    may_impersonate: Option<bool>,
+    /// And make the user, as a managed MEMBER, where the e-mail address that the header names is nobody's; with
+    /// `mayImpersonate`, by a viewer with MEMBERS_MANAGE. 100 users an hour at most. Left out: no.
+    may_create_users: Option<bool>,
     /// When it runs out, a time to come; left out: not by itself.
     expires_at: Option<DateTime>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
@@ -108,6 +115,24 @@ pub struct DeletePayload {
     pub errors: Vec<UserError>,
 }
 
+impl SignInPayload {
+    /// Somebody who goes on with the tokens that he has.
+    pub(crate) fn of_viewer(viewer: Viewer) -> Self {
+        Self {
+            viewer: Some(viewer),
+            ..Self::default()
+        }
+    }
+
+    /// Nobody signed in.
+    pub(crate) fn refused(errors: Vec<UserError>) -> Self {
+        Self {
+            errors,
+            ..Self::default()
+        }
+    }
+}
+
 impl DeletePayload {
     /// One thing is gone, or the reasons why it is not.
     pub fn of(id: impl Into<ID>, outcome: Result<(), Vec<UserError>>) -> Self {
@@ -124,7 +149,7 @@ impl DeletePayload {
     }
 }
 
-pub(super) async fn signed_in(
+pub(crate) async fn signed_in(
     ctx: &Context<'_>,
     outcome: Result<SignedIn, CommandError>,
 ) -> Result<SignInPayload> {
@@ -213,6 +238,8 @@ impl IdentityMutation {
             permissions: input
                 .permissions
                 .map(|some| some.into_iter().map(entities::Permission::from).collect()),
+            may_impersonate: input.may_impersonate.unwrap_or(false),
+            may_create_users: input.may_create_users.unwrap_or(false),
             expires_at: input.expires_at.map(|at| at.0),
         };
         let authority = ctx.authority().asked(ctx.asked());

@@ -6,6 +6,8 @@ use entities::{CommandError, ModelId, Refusal, input};
 use super::enums::{ModelKind, ModelProvider};
 use crate::{asking::GivenId, scalars::Decimal, sharing::Visibility};
 
+const GROUP: &[&str] = &["input", "groupId"];
+
 /// What was null and may not be. In updates an absent field is left; null takes off what may be absent.
 #[derive(Default)]
 pub(crate) struct Nulls(Vec<Refusal>);
@@ -147,8 +149,10 @@ pub struct CreateModelInput {
     fallback_ids: Option<Vec<ID>>,
     /// Whether agents that name no model use this one, in place of the one that they used until now. Left out: false.
     is_default: Option<bool>,
-    /// Who sees it. Left out: TENANT. GROUP is not served yet.
+    /// Who sees it. Left out: TENANT. GROUP needs `groupId`.
     visibility: Option<Visibility>,
+    /// The id of the group that it lives in, of which the viewer is EDITOR or more. Left out: the viewer's own.
+    group_id: Option<ID>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
     #[graphql(name = "idempotencyKey")]
@@ -181,6 +185,7 @@ impl CreateModelInput {
             fallbacks: fallbacks(&self.fallback_ids.unwrap_or_default())?,
             is_default: self.is_default.unwrap_or_default(),
             visibility: self.visibility.map(Into::into),
+            group: self.group_id.map(|id| id.named(GROUP)).transpose()?,
         })
     }
 }
@@ -226,8 +231,10 @@ pub struct UpdateModelInput {
     fallback_ids: MaybeUndefined<Vec<ID>>,
     /// Whether agents that name no model use this one; false leaves the tenant without a default if it was this one.
     is_default: MaybeUndefined<bool>,
-    /// Who sees it.
+    /// Who sees it, by whoever may share it; at once.
     visibility: MaybeUndefined<Visibility>,
+    /// The id of the group that it lives in from now on, by whoever may share it; null: its owner's own. At once.
+    group_id: MaybeUndefined<ID>,
     /// The same key with the same input is the same thing done once, for 24 hours; with another input it is a CONFLICT. 255
     /// characters at most.
     #[graphql(name = "idempotencyKey")]
@@ -237,6 +244,7 @@ pub struct UpdateModelInput {
 impl UpdateModelInput {
     pub(super) fn read(self) -> Result<UpdateModel, CommandError> {
         let mut nulls = Nulls::default();
+        let group = cleared(self.group_id).map(|id| id.map(|id| id.named(GROUP)).transpose());
         let fallback_ids = nulls.never("fallbackIds", self.fallback_ids);
         let change = UpdateModel {
             slug: nulls.never("slug", self.slug),
@@ -257,6 +265,7 @@ impl UpdateModelInput {
             fallbacks: fallback_ids.map(|ids| fallbacks(&ids)).transpose()?,
             is_default: nulls.never("isDefault", self.is_default),
             visibility: nulls.never("visibility", self.visibility).map(Into::into),
+            group: group.transpose()?,
         };
         nulls.none()?;
         Ok(change)

@@ -4,4 +4,5 @@ mod http;
 mod server;
 mod socket;
 mod stream;
+mod token;
 mod toy;

@@ -55,6 +55,7 @@ impl Server {
             "/panic",
             get(async || -> &'static str { panic!("in a handler") }),
         );
+        let more = more.merge(edge.token_route()).merge(edge.keys_route());
         let (end, ended) = oneshot::channel();
         let ended = async move {
             let _ = ended.await;

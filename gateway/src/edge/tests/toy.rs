@@ -9,7 +9,12 @@ use async_graphql::{
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use tokio::sync::{Notify, watch};
 
-use crate::edge::{Code, Credentials, Event, Graph, Operation, Refused, Told};
+use crate::{
+    config::Secret,
+    edge::{
+        Client, Code, Credentials, Event, Grant, Granted, Graph, Issuer, Operation, Refused, Told,
+    },
+};
 
 /// What a token stands for: `user` or `user/session`; `bad…` is refused.
 #[derive(Debug, Clone)]
@@ -163,6 +168,46 @@ impl Graph for Toy {
 
     fn user_key(&self, caller: &Caller) -> Option<String> {
         caller.0.as_ref().map(|who| who.user.clone())
+    }
+}
+
+/// Gives tokens for the password `right` and the refresh token `good`; they say for what.
+impl Issuer for Toy {
+    async fn grant(&self, grant: Grant, client: Client) -> Result<Granted, Refused> {
+        let (by, secret, tenant) = match grant {
+            Grant::Password {
+                username,
+                password,
+                tenant,
+            } => (username, password, tenant),
+            Grant::RefreshToken {
+                refresh_token,
+                tenant,
+            } => ("refreshed".to_owned(), refresh_token, tenant),
+        };
+        match secret.expose() {
+            "right" | "good" => {}
+            "fast" => {
+                let refused = Refused::new(Code::RateLimited, "too many attempts");
+                return Err(refused.retry_after(Duration::from_millis(1500)));
+            }
+            "broken" => return Err(Refused::new(Code::Unavailable, "try again")),
+            "odd" => return Err(Refused::invalid("username: got \"\\ \u{e9}\n\"")),
+            "never" => std::future::pending().await,
+            "panic" => panic!("in grant"),
+            _ => return Err(Refused::new(Code::Unauthenticated, "wrong")),
+        }
+        let tenant = tenant.as_deref().unwrap_or("-");
+        let origin = client.origin_ours_or_absent;
+        Ok(Granted {
+            access_token: Secret::new(format!("{by} {tenant} {} {origin}", client.address)),
+            lasts: Duration::from_millis(3_599_999),
+            refresh_token: Secret::new("next"),
+        })
+    }
+
+    async fn keys(&self) -> Result<serde_json::Value, Refused> {
+        Ok(serde_json::json!({ "keys": [{ "kid": "k" }] }))
     }
 }
 
