@@ -26,5 +26,6 @@ mod sessions;
 mod statements;
 mod streams;
 mod tenancy;
+mod tokens;
 mod usage;
 mod viewers;
