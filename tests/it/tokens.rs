@@ -182,20 +182,17 @@ async fn an_address_can_ask_only_so_much() {
     let weft = Weft::start(options).await;
     let client = weft.client();
     let asked = async || refreshed(&client, "weft_rt_nonsense").await.status;
+    // fewer than the failures after which the address would be blocked
     let mut statuses = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..9 {
         statuses.push(asked().await);
     }
     assert_eq!(statuses[..5], [400; 5], "{statuses:?}");
-    assert_eq!(statuses[7], 429, "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
     // the same bucket as that of documents
     let document = client.raw("{ service { name } }", json!({})).await;
-    let left = document.json()["extensions"]["cost"].clone();
-    assert!(
-        document.status == 429 || left.to_string().contains("60"),
-        "{}",
-        document.text()
-    );
+    let left = document.json()["extensions"]["cost"]["available"].as_u64();
+    assert!(left.is_some_and(|left| left < 20), "{}", document.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
