@@ -27,5 +27,6 @@ mod sessions;
 mod statements;
 mod streams;
 mod tenancy;
+mod tokens;
 mod usage;
 mod viewers;
