@@ -16,7 +16,13 @@ use events::{Log, Once};
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched};
+use crate::{
+    identity::Cache,
+    oidc::{Oidc, OidcConfig},
+    passwords::Passwords,
+    signing::SigningKeys,
+    watch::Watched,
+};
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -25,6 +31,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The token that `setUp` asks for, in place of the one that follows from the secret key.
     pub setup_token: Option<Secret>,
+    /// Sign-in at providers, where there is any.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// How a request came that has no credential yet, as the edge saw it.
@@ -61,6 +69,7 @@ pub(crate) struct Inner {
     pub(crate) signing: SigningKeys,
     pub(crate) cache: Cache,
     pub(crate) watched: Watched,
+    pub(crate) oidc: Oidc,
 }
 
 impl Authority {
@@ -75,8 +84,9 @@ impl Authority {
         keyring: Keyring,
         clock: SharedClock,
         tasks: &Tasks,
-        config: AuthConfig,
+        mut config: AuthConfig,
     ) -> Self {
+        let oidc = Oidc::new(config.oidc.take(), &clock);
         let watched = Watched::new(clock.instant());
         let authority = Self(
             Arc::new(Inner {
@@ -89,6 +99,7 @@ impl Authority {
                 signing: SigningKeys::default(),
                 cache: Cache::default(),
                 watched,
+                oidc,
             }),
             None,
         );

@@ -124,6 +124,7 @@ fn authority(
     let config = AuthConfig {
         issuer: "weft:tests".into(),
         setup_token: None,
+        oidc: None,
     };
     Authority::new(
         db.clone(),

@@ -75,6 +75,7 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            oidc: None,
         };
         let authority = Authority::new(db, log.clone(), keyring.clone(), shared, &tasks, config);
         let engine = Engine::new(

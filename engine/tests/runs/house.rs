@@ -65,6 +65,7 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
     let config = AuthConfig {
         issuer: "tests".into(),
         setup_token: None,
+        oidc: None,
     };
     let authority = Authority::new(
         db,

@@ -86,6 +86,7 @@ impl House {
         let config = AuthConfig {
             issuer: "weft:tests".into(),
             setup_token: None,
+            oidc: None,
         };
         let authority = Authority::new(
             db.clone(),
