@@ -2,14 +2,14 @@
 
 use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
 use entities::{
-    AgentId, AgentVersionId, ApiKeyId, ConversationId, MembershipId, MessageId, ModelId, Refusal,
-    RunId, SessionId, TenantId, ToolCallId, UserId, ids,
+    AgentId, AgentVersionId, ApiKeyId, ConversationId, IdentityId, MembershipId, MessageId,
+    ModelId, Refusal, RunId, SessionId, TenantId, ToolCallId, UserId, ids,
 };
 use loaders::{
     LoadError,
     agents::{AgentOf, VersionOf},
     conversations::ConversationOf,
-    identity::{ApiKeyOf, BelongingOf, MemberOf, SessionOf, TenantOf},
+    identity::{ApiKeyOf, BelongingOf, IdentityOf, MemberOf, SessionOf, TenantOf},
     messages::MessageOf,
     models::ModelOf,
     runs::{RunOf, ToolCallOf},
@@ -20,7 +20,7 @@ use crate::{
     agent::{Agent, AgentVersion},
     asking::ContextExt,
     conversation::Conversation,
-    identity::{ApiKey, Membership, Session, Tenant, User},
+    identity::{ApiKey, Identity, Membership, Session, Tenant, User},
     message::Message,
     model::Model,
     run::{Run, ToolCall},
@@ -45,6 +45,8 @@ pub enum Node {
     Membership(Membership),
     /// A session.
     Session(Session),
+    /// An account at an OpenID provider.
+    Identity(Identity),
     /// An API key.
     ApiKey(ApiKey),
     /// A model.
@@ -64,7 +66,7 @@ pub enum Node {
 }
 
 plain_abstract!(Node as node_gql {
-    Tenant, User, Membership, Session, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
+    Tenant, User, Membership, Session, Identity, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
 });
 
 /// Finds by the prefix of an id and its number what whoever asks may see. Side by side, what is of one type is one statement.
@@ -91,6 +93,10 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
             .await?
             .filter(|row| row.is_good(ctx.clock().now()))
             .map(|row| Node::Session(Session(row))),
+        IdentityId::PREFIX => reader
+            .load(IdentityOf(IdentityId(id)))
+            .await?
+            .map(|row| Node::Identity(Identity(row))),
         ApiKeyId::PREFIX => reader
             .load(ApiKeyOf(ApiKeyId(id)))
             .await?

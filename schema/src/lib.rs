@@ -18,7 +18,7 @@ use resolvers::{
     agent::{AgentMutation, AgentQuery, AgentSpec},
     change::ChangeSubscription,
     conversation::{ConversationMutation, ConversationQuery, ConversationSubscription},
-    identity::{IdentityMutation, IdentityQuery, SessionMutation},
+    identity::{IdentityMutation, IdentityQuery, OidcMutation, SessionMutation},
     message::MessageMutation,
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
@@ -48,6 +48,7 @@ pub struct Query(
 pub struct Mutation(
     IdentityMutation,
     SessionMutation,
+    OidcMutation,
     ModelMutation,
     AgentMutation,
     ConversationMutation,

@@ -38,6 +38,7 @@ use super::{
     client::{Given, Peer, RequestIds, counted_as},
     document::Documents,
     media::{self, Accepted, Many, Media},
+    oidc,
     origin::{Names, Page},
     request::Asked,
     socket::{self, Census},
@@ -159,6 +160,7 @@ impl<G: Graph> Edge<G> {
             .route("/graphql", any(graphql::<G>))
             .route("/health", get(async || status(StatusCode::OK, "ok")))
             .route("/ready", get(ready::<G>))
+            .merge(oidc::routes())
             .with_state(self.clone())
             .merge(more)
             .method_not_allowed_fallback(wrong_method)
@@ -180,6 +182,16 @@ impl<G: Graph> Edge<G> {
             Refused::new(Code::Unavailable, "the server is starting")
                 .retry_after(Duration::from_secs(1))
         })
+    }
+
+    /// Whose page asks.
+    pub(super) fn page(&self, parts: &Parts) -> Result<Page, (StatusCode, Refused)> {
+        let host = self.settings.names.host(parts)?;
+        Ok(self.settings.names.page(&parts.headers, &host))
+    }
+
+    pub(super) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.settings.trusted_proxies
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -345,9 +357,9 @@ async fn wrong_method(Extension(RequestId(id)): Extension<RequestId>) -> Respons
 
 /// An HTTP request refused before anything ran.
 #[derive(Debug)]
-struct Rejection {
-    status: StatusCode,
-    refused: Refused,
+pub(super) struct Rejection {
+    pub(super) status: StatusCode,
+    pub(super) refused: Refused,
     allow: Option<&'static str>,
 }
 
@@ -598,7 +610,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Refused> {
 }
 
 /// The whole body, within its size and time.
-async fn whole<G: Graph>(edge: &Edge<G>, mut body: Body) -> Result<Vec<u8>, Rejection> {
+pub(super) async fn whole<G: Graph>(edge: &Edge<G>, mut body: Body) -> Result<Vec<u8>, Rejection> {
     let limit = edge.limits().max_request_bytes;
     let (mut bytes, mut length) = (Vec::new(), 0_usize);
     let deadline = Instant::now() + edge.times().body;

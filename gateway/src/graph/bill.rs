@@ -1,6 +1,6 @@
 //! What an operation costs whoever asks for it: refused before it runs, or taken from a bucket, and told in the answer.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use async_graphql::{
     Name, PathSegment, Response, Tally, Value, indexmap::IndexMap,
@@ -13,7 +13,7 @@ use super::{Caller, allowed::root, counted::Counted};
 use crate::{
     budget::{Budgets, Empty, Payer, Standing},
     config::Limits,
-    edge::{Code, Event, Operation, Refused},
+    edge::{Code, Event, Operation, Refused, counted_as},
 };
 
 /// The greatest integer that every client reads exactly.
@@ -60,6 +60,23 @@ impl Till {
             max_complexity: whole(limits.max_complexity),
             max_response_bytes: whole(limits.max_response_bytes),
             budgets,
+        }
+    }
+
+    /// Takes `cost`, or what a full bucket holds, from the bucket of an address that asks for something else than an operation.
+    ///
+    /// # Errors
+    /// RATE_LIMITED.
+    pub(super) fn charge_address(&self, address: IpAddr, cost: u64) -> Result<(), Refused> {
+        let payer = Payer::Address(counted_as(address));
+        let cost = cost.min(self.budgets.maximum(payer));
+        match self.budgets.take(payer, cost) {
+            Ok(_) => Ok(()),
+            Err(Empty { retry_after, .. }) => Err(Refused::new(
+                Code::RateLimited,
+                "this address has asked too much",
+            )
+            .retry_after(retry_after)),
         }
     }
 

@@ -4,6 +4,7 @@ mod allowance;
 mod enums;
 mod mutations;
 mod objects;
+mod oidc;
 mod sessions;
 mod viewer;
 
@@ -11,5 +12,6 @@ pub use allowance::{Allowances, RateLimit};
 pub use enums::{ApiKeyKind, ApiKeyStatus, CredentialKind, Permission, Role, UserKind};
 pub use mutations::{CreateApiKeyPayload, DeletePayload, IdentityMutation, SignInPayload};
 pub use objects::{ApiKey, Membership, Tenant, User};
+pub use oidc::{Identity, OidcMutation};
 pub use sessions::{Session, SessionMutation, SignOutPayload, UserPayload};
 pub use viewer::{IdentityQuery, Viewer};
