@@ -95,6 +95,8 @@ class House {
       claims: { openid: ['sub'], profile: ['name'], email: ['email', 'email_verified'] },
       conformIdTokenClaims: false,
       pkce: { required: () => true },
+      // It would keep itself from this machine's own addresses, where Weft listens here.
+      fetch: (url, { dispatcher: _, ...options }) => fetch(url, options),
       findAccount: (_, sub) => ({ accountId: sub, claims: () => claims(sub) }),
       interactions: { policy, url: (_, { uid }) => `/interaction/${uid}` },
       features: {
