@@ -185,3 +185,6 @@ fn name(text: &str) -> String {
     let text = sessions::shown(text);
     text.trim().chars().take(NAME).collect()
 }
+
+#[cfg(test)]
+mod tests;

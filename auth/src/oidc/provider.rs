@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const KEYS_APART: Duration = Duration::from_secs(10);
 
 /// What is read of a provider's document besides what the library knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct More {
     /// RFC 9207: its answers say who they are of.
     #[serde(default)]
@@ -116,6 +116,14 @@ pub(super) struct Known {
 }
 
 impl Known {
+    pub(super) fn new(metadata: Metadata, keys: CoreJsonWebKeySet, read_at: BootInstant) -> Self {
+        Self {
+            metadata,
+            keys,
+            read_at,
+        }
+    }
+
     /// Whether its answers say who they are of.
     pub(super) fn names_itself(&self) -> bool {
         let more = &self.metadata.additional_metadata().additional_metadata;
@@ -218,11 +226,7 @@ impl Provider {
         }
         let keys = JsonWebKeySet::fetch_async(known.metadata.jwks_uri(), &self.asker()).await;
         let keys = keys.map_err(|error| self.tell(&error))?;
-        let known = Arc::new(Known {
-            metadata: known.metadata.clone(),
-            keys,
-            read_at: known.read_at,
-        });
+        let known = Arc::new(Known::new(known.metadata.clone(), keys, known.read_at));
         self.kept().known = Some(known.clone());
         Ok(known)
     }
@@ -247,11 +251,8 @@ impl Provider {
             return Err(self.tell(&Unfit::NoTokens));
         }
         let keys = metadata.jwks().clone();
-        Ok(Arc::new(Known {
-            metadata: metadata.set_jwks(JsonWebKeySet::default()),
-            keys,
-            read_at: now,
-        }))
+        let metadata = metadata.set_jwks(JsonWebKeySet::default());
+        Ok(Arc::new(Known::new(metadata, keys, now)))
     }
 
     /// Ourselves as its client, who is called back at `redirect`.
