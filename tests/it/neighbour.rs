@@ -12,7 +12,8 @@ use crate::scene::Scene;
 
 const SYSTEM: SystemScope = SystemScope::of("tests");
 
-async fn db(scene: &Scene) -> Db {
+/// The server's database, past the server.
+pub async fn db(scene: &Scene) -> Db {
     let location = match scene.weft.database() {
         Some(database) => Location::Postgres(database.url().to_owned()),
         None => Location::Sqlite(scene.weft.data().join("weft.db")),

@@ -465,18 +465,9 @@ async fn a_key_acts_for_others() {
         user_id(&scene.client).await,
         admin,
         "user_00000000000000000000000000".into(),
+        "nobody".into(),
     ];
-    for whom in ids
-        .iter()
-        .map(String::as_str)
-        .chain(["owner@example.test\u{0}", "nobody"])
-    {
-        let Ok(header) = whom.parse::<String>() else {
-            continue;
-        };
-        if header.contains('\u{0}') {
-            continue;
-        }
+    for whom in &ids {
         let refused = bot.on_behalf_of(Some(whom)).query(who, json!({})).await;
         let refused = refused.err().map(|errors| errors.code().to_owned());
         assert_eq!(refused.as_deref(), Some("FORBIDDEN"), "{whom}");

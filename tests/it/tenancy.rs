@@ -191,6 +191,28 @@ const CASES: &[Case] = &[
         member: Some("NOT_FOUND"),
     },
     Case {
+        field: "redeemSignInCode",
+        document: "mutation { redeemSignInCode(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { accessToken errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: true,
+        member: None,
+    },
+    Case {
+        field: "linkIdentity",
+        document: "mutation { linkIdentity(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: None,
+    },
+    // Somebody else's that is there is tried where there is a provider: `oidc::linking`.
+    Case {
+        field: "unlinkIdentity",
+        document: "mutation { unlinkIdentity(input: { id: \"nobodys\" }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
         field: "changePassword",
         document: "mutation { changePassword(input: { currentPassword: \"not this one\", newPassword: \"a long enough one\" }) { user { id } errors { code } } }",
         elsewhere: Elsewhere::Own,
