@@ -1,9 +1,7 @@
 //! The audit log as those who may read it see it.
 
 use chrono::TimeDelta;
-use entities::{
-    AgentId, ApiKeyId, AuditEntryId, AuditOutcome, Role, UserId, audit_entry,
-};
+use entities::{AgentId, ApiKeyId, AuditEntryId, AuditOutcome, Role, UserId, audit_entry};
 use serde_json::{Value, json};
 
 use super::house::{House, SYSTEM, id, listed};
