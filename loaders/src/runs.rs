@@ -271,8 +271,7 @@ impl Relation for RunCountIn {
 }
 
 fn filtered(scope: &Scope, filter: &RunFilter) -> Select<run::Entity> {
-    // In conversations of one's own all runs are one's own; said here, too, for the index that is ordered so.
-    let mut select = run::Entity::seen(scope).filter(run::Column::UserId.eq(scope.user()));
+    let mut select = run::Entity::seen(scope);
     if let Some(status) = &filter.status {
         select = select.filter(run::Column::Status.is_in(status.iter().copied()));
     }
@@ -288,8 +287,13 @@ fn filtered(scope: &Scope, filter: &RunFilter) -> Select<run::Entity> {
     select
 }
 
+/// Those that the asker himself asked for.
+fn own(scope: &Scope, filter: &RunFilter) -> Select<run::Entity> {
+    filtered(scope, filter).filter(run::Column::UserId.eq(scope.user()))
+}
+
 impl Reader {
-    /// The runs that pass the filter, newest first: `created_at, id`.
+    /// The runs of the asker's own that pass the filter, newest first: `created_at, id`.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -302,7 +306,7 @@ impl Reader {
             let Some(scope) = talker(&source) else {
                 return Ok(page.cut(Vec::new()));
             };
-            let rows = paged(filtered(scope, &filter), &NEWEST, true, &page)
+            let rows = paged(own(scope, &filter), &NEWEST, true, &page)
                 .all(&**source.tx().await?)
                 .await?;
             Ok(page.cut(rows.into_iter().map(Arc::new).collect()))
@@ -319,7 +323,7 @@ impl Reader {
             let Some(scope) = talker(&source) else {
                 return Ok(Some(0));
             };
-            Ok(page::count(filtered(scope, &filter), &**source.tx().await?).await?)
+            Ok(page::count(own(scope, &filter), &**source.tx().await?).await?)
         })
         .await
     }

@@ -5,6 +5,8 @@ mod invitations;
 mod object;
 mod queries;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use invitation::{Invitation, InvitationPreview, InvitationStatus};
 pub use invitations::{InvitationMutation, InvitationPayload};
