@@ -277,8 +277,9 @@ impl Authority {
             .as_ref()
             .map_or(Permissions::of(role), |key| api_keys::effective(key, role));
         let rights = ceiling.and(now_allowed);
+        let groups = standing.groups.clone();
         Ok((rights != Permissions::NONE)
-            .then(|| Scope::new(tenant, user, role, rights, Principal::Run)))
+            .then(|| Scope::new(tenant, user, role, rights, Principal::Run).in_groups(groups)))
     }
 }
 

@@ -40,7 +40,7 @@ mod tokens;
 mod watch;
 
 pub use api_keys::{NewApiKey, PERSONAL_PREFIX, SERVICE_PREFIX};
-pub use audit::{Break, Checked};
+pub use audit::{Break, Checked, verify_audit};
 pub use authority::{AuthConfig, Authority, RequestContext};
 pub use change_password::ChangePassword;
 pub use groups::{ChangeGroup, NewGroup};

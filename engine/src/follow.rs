@@ -1,7 +1,8 @@
 //! Following a conversation or one of its runs, for subscriptions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use adapters::clock::BootInstant;
 use entities::{
     ConversationId, DbErr, Permission, Principal, Role, RunId, Scope, UserId, conversation,
     query::*, run,
@@ -47,6 +48,49 @@ pub struct Events {
     owner: UserId,
     run: Option<RunId>,
     done: bool,
+    /// Of whom it is shared with.
+    sight: Option<Box<Sight>>,
+}
+
+/// That somebody sees a conversation of another's: it may be shared with him no more by the next event.
+struct Sight {
+    engine: Engine,
+    scope: Scope,
+    looked_at: BootInstant,
+}
+
+/// For how long that is believed.
+const BELIEVED: Duration = Duration::from_secs(2);
+
+impl Sight {
+    /// Whether he still does.
+    async fn holds(&mut self, conversation: ConversationId) -> Result<bool, EventsError> {
+        let now = self.engine.clock().instant();
+        if now.since(self.looked_at) < BELIEVED {
+            return Ok(true);
+        }
+        let key = match self.scope.principal() {
+            Principal::Key(key) => Some(key),
+            Principal::Session(_) | Principal::Run => None,
+        };
+        // As he is now: his groups may be others.
+        let (tenant, user, most) = (
+            self.scope.tenant(),
+            self.scope.user(),
+            self.scope.permissions(),
+        );
+        let authority = self.engine.authority();
+        let Some(scope) = authority.scope_of_run(tenant, user, key, most).await? else {
+            return Ok(false);
+        };
+        let snapshot = self.engine.log().snapshot();
+        let seen = conversation::Entity::seen(&scope)
+            .filter(conversation::Column::Id.eq(conversation))
+            .one(&**snapshot.tx().await?)
+            .await?;
+        self.looked_at = now;
+        Ok(seen.is_some())
+    }
 }
 
 /// What comes next of [`Events`]; it is not taken yet.
@@ -97,11 +141,18 @@ impl Events {
                 self.follow.take(other);
                 continue;
             }
-            return Ok(Some(Coming {
+            let coming = Coming {
                 record: record.clone(),
                 is_live: self.follow.is_live(),
                 waiting: self.follow.records().len(),
-            }));
+            };
+            if let Some(sight) = &mut self.sight
+                && !sight.holds(self.conversation).await?
+            {
+                self.done = true;
+                return Err(EventsError::NotFound);
+            }
+            return Ok(Some(coming));
         }
     }
 
@@ -155,8 +206,14 @@ impl Events {
         self.run
     }
 
-    /// As whom to read what is the same for everybody who sees the conversation: as its owner, who sees it for as long as it is
-    /// there, with no other right than that, and those of `rights` that the viewer has himself.
+    /// Whether the conversation is this user's own.
+    #[must_use]
+    pub fn is_of(&self, user: UserId) -> bool {
+        self.owner == user
+    }
+
+    /// As whom to read what is the same for whichever credential of its owner's sees the conversation: as him, with no other right
+    /// than that, and those of `rights` that the viewer has himself.
     #[must_use]
     pub fn anybody(&self, viewer: &Scope, rights: &[Permission]) -> Scope {
         let rights = rights.iter().copied().filter(|right| viewer.may(*right));
@@ -205,6 +262,7 @@ impl Engine {
             owner: conversation.owner_id,
             run: None,
             done: false,
+            sight: self.sight(scope, conversation.owner_id),
         })
     }
 
@@ -244,6 +302,17 @@ impl Engine {
             owner: conversation.owner_id,
             run: Some(id),
             done,
+            sight: self.sight(scope, conversation.owner_id),
+        })
+    }
+
+    fn sight(&self, scope: &Scope, owner: UserId) -> Option<Box<Sight>> {
+        (scope.user() != owner).then(|| {
+            Box::new(Sight {
+                engine: self.clone(),
+                scope: scope.clone(),
+                looked_at: self.clock().instant(),
+            })
         })
     }
 }

@@ -22,6 +22,7 @@ pub mod models;
 mod prices;
 pub mod rate;
 mod reasons;
+mod retention;
 pub mod send;
 pub mod sharing;
 mod start;

@@ -29,14 +29,15 @@ pub(crate) struct Started {
     pub(crate) head: i64,
 }
 
-/// Takes up a QUEUED run that nothing stands before, where fewer than `places` runs of its tenant are RUNNING. `None`: there is no
+/// Takes up a QUEUED run that nothing stands before, where fewer than `places` runs of its tenant are RUNNING, or than it allows itself, some of
+/// which are left where `leaves_some`. `None`: there is no
 /// place, somebody was quicker, or it failed at once.
 pub(crate) async fn start(
     engine: &Engine,
     c: &mut Command,
     mut run: run::Model,
     mut answer: message::Model,
-    places: u64,
+    (places, leaves_some): (u64, bool),
 ) -> Result<Option<Started>, CommandError> {
     let stream = run.conversation_id.0;
     let (spec, model, currency) = match equip(c, &mut run).await? {
@@ -59,7 +60,17 @@ pub(crate) async fn start(
         }
     };
     let now = c.now();
-    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE, places).await? {
+    if !run::Entity::take(
+        c.tx(),
+        &run,
+        engine.worker(),
+        now,
+        LEASE,
+        places,
+        leaves_some,
+    )
+    .await?
+    {
         return Ok(None);
     }
     run.status = RunStatus::Running;
@@ -178,7 +189,7 @@ pub(crate) async fn resume(
     };
     let now = c.now();
     // It has its place already.
-    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE, u64::MAX).await? {
+    if !run::Entity::take(c.tx(), &run, engine.worker(), now, LEASE, u64::MAX, false).await? {
         return Ok(None);
     }
     run.attempt += 1;

@@ -1,12 +1,12 @@
-//! Titles: after the first answer the run's model writes one, unless a person did. Nobody waits for it, and a conversation whose
+//! Titles: after the first answer the tenant's model for it, or else the run's, writes one, unless a person did. Nobody waits for it, and a conversation whose
 //! model writes none has none.
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    CallPurpose, ChangeAction, CommandError, ConversationId, DbErr, MessageRole, ModelProvider,
-    RunStatus, conversation, llm_model, message, model_call, query::*, run,
+    CallPurpose, ChangeAction, CommandError, ConversationId, DbErr, MessageRole, ModelId,
+    ModelProvider, RunStatus, conversation, llm_model, message, model_call, query::*, run, tenant,
 };
 use providers::{ChatMessage, ChatRequest, Endpoint};
 use tokio::{
@@ -236,11 +236,20 @@ impl Engine {
         }) else {
             return Ok(None);
         };
-        let model = llm_model::Entity::anywhere(SYSTEM)
-            .filter(llm_model::Column::Id.eq(model))
-            .filter(llm_model::Column::DeletedAt.is_null())
+        // The tenant's own for titles, while it is there; else the run's.
+        let of_tenant = tenant::Entity::anywhere(SYSTEM)
+            .filter(tenant::Column::Id.eq(run.tenant_id))
             .one(&**tx)
+            .await?
+            .and_then(|tenant| tenant.title_model_id);
+        let models = llm_model::Entity::anywhere(SYSTEM)
+            .filter(llm_model::Column::TenantId.eq(run.tenant_id))
+            .filter(llm_model::Column::Id.is_in(of_tenant.into_iter().chain([model])))
+            .filter(llm_model::Column::DeletedAt.is_null())
+            .all(&**tx)
             .await?;
+        let of = |id: ModelId| models.iter().find(|row| row.id == id).cloned();
+        let model = of_tenant.and_then(of).or_else(|| of(model));
         let of = message::Entity::anywhere(SYSTEM)
             .filter(message::Column::ConversationId.eq(id))
             .filter(message::Column::RemovedAt.is_null());

@@ -91,6 +91,7 @@ impl Engine {
         tasks.spawn("rolling up usage", self.clone().roll_up_usage());
         tasks.spawn("indexing what is said", self.clone().index_texts());
         tasks.spawn("forgetting conversations", self.clone().forget_hourly());
+        tasks.spawn("keeping conversations", self.clone().retain_hourly());
         tasks.spawn("stopping runs", self.clone().heed());
         if self.options().titles {
             tasks.spawn("having titles written", self.clone().write_titles());
@@ -376,7 +377,7 @@ impl Engine {
                         .await?;
                     let answer = answer
                         .ok_or_else(|| CommandError::Internal(format!("{id} has no answer")))?;
-                    let places = engine.options().max_concurrent_runs;
+                    let places = (engine.options().max_concurrent_runs, false);
                     run::Entity::decide(start::SYSTEM, c.tx(), tenant).await?;
                     Ok((true, start::start(&engine, c, run, answer, places).await?))
                 })

@@ -30,6 +30,12 @@ const MOST: i64 = i64::MAX / 4;
 const RUNNING: &str = "(with busy as materialized (select tenant_id from runs where status = 'RUNNING')
                  select count(*) from (select 1 from busy where tenant_id = $9 limit $10) as counted)";
 
+/// How many runs of a tenant, `$9`, may be RUNNING: `$10`, or fewer where it says so itself; of its own number a tenth, and 64 at
+/// least, less where `$11` is 1.
+const ALLOWED: &str = "(select case when t.own < $10 then t.own else $10 end from (
+                 select max_concurrent_runs - $11 * (case when max_concurrent_runs > 640 then (max_concurrent_runs + 9) / 10 else 64 end) as own
+                   from tenants where id = $9) as t)";
+
 /// A run that might be taken up, seen without a lock.
 #[derive(Debug, Clone, PartialEq, Eq, FromQueryResult)]
 pub struct Candidate {
@@ -67,7 +73,7 @@ pub(crate) fn lease_clock(
 
 impl run::Entity {
     /// QUEUED runs that are first in their conversation, where none is under way there: tenants least recently served first, then
-    /// the oldest; of each tenant no more than it has places left of `places`. `format`: the newest form of stored state that the
+    /// the oldest; of each tenant no more than it has places left of `places`, or of fewer where it says so itself. `format`: the newest form of stored state that the
     /// caller can resume. `spare`: how many of them the caller will pass over.
     ///
     /// # Errors
@@ -88,9 +94,11 @@ impl run::Entity {
                      and b.status in ('RUNNING', 'WAITING'))
                    and not exists (select 1 from runs q where q.conversation_id = r.conversation_id and q.status = 'QUEUED'
                      and q.queue_no < r.queue_no))
-             select r.id, r.tenant_id, r.conversation_id from ready r join tenants t on t.id = r.tenant_id
+             select r.id, r.tenant_id, r.conversation_id from ready r
+               join (select id, served_at, case when max_concurrent_runs < $3 then max_concurrent_runs else $3 end as places from tenants) t
+                 on t.id = r.tenant_id
                left join busy on busy.tenant_id = r.tenant_id
-             where coalesce(busy.n, 0) < $3 and coalesce(busy.n, 0) + r.place <= $3 + $4
+             where coalesce(busy.n, 0) < t.places and coalesce(busy.n, 0) + r.place <= t.places + $4
              order by t.served_at, r.created_at limit $2";
         let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(MOST));
         let values = vec![format.into(), number(limit), number(places), number(spare)];
@@ -206,7 +214,8 @@ impl run::Entity {
     }
 
     /// Takes a run up: compare-and-set on its attempt, which is raised, with the lease. `false`: it is not as it was seen, or
-    /// others of its conversation stand before it by now, or, of one that is QUEUED, its tenant has `places` others RUNNING.
+    /// others of its conversation stand before it by now, or, of one that is QUEUED, its tenant has `places` others RUNNING, or as
+    /// many as it allows itself; of those a tenth, and 64 at least, are left where `leaves_some`.
     ///
     /// # Errors
     /// What the database says; with the index that allows one run per conversation, [`crate::db::Failure::Taken`].
@@ -217,6 +226,7 @@ impl run::Entity {
         now: DateTime<Utc>,
         lease: Duration,
         places: u64,
+        leaves_some: bool,
     ) -> Result<bool, DbErr> {
         let postgres = tx.backend() == Backend::Postgres;
         let until = if postgres {
@@ -233,7 +243,7 @@ impl run::Entity {
             "update runs set status = 'RUNNING', attempt = attempt + 1, owner = $2, lease_until = {until}, progress_at = $3,
                started_at = coalesce(started_at, $3) where id = $4 and attempt = $5 and status = $6
                and ($6 <> 'QUEUED' or not exists (select 1 from runs q
-                 where q.conversation_id = $7 and q.status = 'QUEUED' and q.queue_no < $8) and {RUNNING} < $10)"
+                 where q.conversation_id = $7 and q.status = 'QUEUED' and q.queue_no < $8) and {RUNNING} < {ALLOWED})"
         );
         let values = vec![
             lease,
@@ -246,6 +256,7 @@ impl run::Entity {
             run.queue_no.into(),
             run.tenant_id.0.into(),
             i64::try_from(places).unwrap_or(MOST).into(),
+            i64::from(leaves_some).into(),
         ];
         Ok(tx
             .execute_raw(statement(&**tx, &sql, values))

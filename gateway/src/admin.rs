@@ -2,7 +2,11 @@
 
 use adapters::clock::SystemClock;
 use anyhow::bail;
-use auth::operator::{self, IssuedReset};
+use auth::{
+    Checked,
+    operator::{self, IssuedReset},
+    verify_audit,
+};
 use clap::Subcommand;
 use entities::Db;
 
@@ -33,6 +37,12 @@ pub enum Admin {
         #[arg(long)]
         revoke: bool,
     },
+    /// Look whether the audit log is as it was written.
+    VerifyAudit {
+        /// Of this tenant alone; left out, of all and of the installation.
+        #[arg(long, value_name = "SLUG")]
+        tenant: Option<String>,
+    },
 }
 
 /// Does it, and answers what to print.
@@ -48,12 +58,12 @@ pub async fn admin(config: &Config, command: Admin) -> anyhow::Result<String> {
         ground => ground?,
     };
     let db = ground.database().await?;
-    let done = run(config, &db, command).await;
+    let done = run(config, &ground, &db, command).await;
     db.close().await;
     done
 }
 
-async fn run(config: &Config, db: &Db, command: Admin) -> anyhow::Result<String> {
+async fn run(config: &Config, ground: &Ground, db: &Db, command: Admin) -> anyhow::Result<String> {
     let clock = SystemClock::shared();
     match command {
         Admin::ResetPassword { email, tenant } => {
@@ -69,7 +79,38 @@ async fn run(config: &Config, db: &Db, command: Admin) -> anyhow::Result<String>
                 (true, false) => format!("{email} did not administer the platform.\n"),
             })
         }
+        Admin::VerifyAudit { tenant } => {
+            let found = verify_audit(db, &ground.keyring, tenant.as_deref()).await?;
+            verified(&found, tenant.as_deref())
+        }
     }
+}
+
+/// What was found of each chain; an error where one does not hold.
+fn verified(found: &[Checked], slug: Option<&str>) -> anyhow::Result<String> {
+    if let (true, Some(slug)) = (found.is_empty(), slug) {
+        bail!("no tenant has the slug {slug:?}");
+    }
+    let name = |checked: &Checked| checked.tenant.clone().unwrap_or("the installation".into());
+    let mut text = String::new();
+    for checked in found {
+        if let Some(broken) = &checked.broken {
+            bail!("the audit log of {} does not hold: {broken}", name(checked));
+        }
+        let since = checked.since.map_or(String::new(), |since| {
+            format!(" since {}", since.format("%Y-%m-%d %H:%M UTC"))
+        });
+        let (seq, mac) = &checked.head;
+        let mac: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!(
+            "{}: {} entries{since}, all as they were written; {} not linked yet; it stands at {seq}:{mac}\n",
+            name(checked),
+            checked.entries,
+            checked.pending,
+        );
+    }
+    text += "Keep where they stand elsewhere: it shows later that nothing was cut off.\n";
+    Ok(text)
 }
 
 /// Where people reach the server, as far as one can tell while it may not run.

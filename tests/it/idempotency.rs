@@ -18,6 +18,25 @@ const CASES: &[(&str, &str, &str)] = &[
     ("revokeApiKey", "deletedIds", "id"),
     ("revokeSession", "deletedIds", "id"),
     ("changePassword", "user { id }", "newPassword"),
+    ("createTenant", "tenant { id }", "name"),
+    ("updateTenant", "tenant { id }", "name"),
+    ("createUser", "membership { id }", "name"),
+    ("updateMembership", "membership { id role }", "id"),
+    ("removeMembership", "deletedIds", "id"),
+    ("setUserActive", "user { id isActive }", "id"),
+    ("revokeUserSessions", "deletedIds", "id"),
+    ("resetPassword", "user { id }", "id"),
+    ("setPlatformAdministrator", "user { id }", "id"),
+    ("unlinkIdentity", "user { id }", "id"),
+    ("createInvitation", "invitation { id }", "role"),
+    ("revokeInvitation", "deletedIds", "id"),
+    ("createGroup", "group { id }", "name"),
+    ("updateGroup", "group { id }", "name"),
+    ("deleteGroup", "deletedIds", "id"),
+    ("setGroupMember", "group { id }", "role"),
+    ("removeGroupMember", "group { id }", "userId"),
+    ("share", "resource { id }", "access"),
+    ("unshare", "resource { id }", "id"),
     ("createModel", "model { id }", "name"),
     ("updateModel", "model { id name }", "name"),
     ("deleteModel", "deletedIds", "id"),
@@ -104,6 +123,58 @@ impl Things<'_> {
                 let new = json!({ "name": name, "kind": "PERSONAL" });
                 let made = self.ask("createApiKey", "apiKey { id }", new).await;
                 json!({ "id": id(&made, "apiKey") })
+            }
+            "createTenant" => json!({ "slug": name.replace(' ', "-"), "name": name }),
+            "updateTenant" => {
+                let own = self.scene.client.ok("{ tenant { id } }", json!({})).await;
+                json!({ "id": own["tenant"]["id"], "name": name })
+            }
+            "createUser" => self.person(&name),
+            "updateMembership" | "removeMembership" => {
+                let (membership, _) = self.member(&name).await;
+                match field {
+                    "updateMembership" => json!({ "id": membership, "role": "EDITOR" }),
+                    _ => json!({ "id": membership }),
+                }
+            }
+            "setUserActive" => json!({ "id": self.member(&name).await.1, "isActive": false }),
+            "revokeUserSessions" | "resetPassword" => json!({ "id": self.member(&name).await.1 }),
+            "setPlatformAdministrator" => {
+                let user = self.member(&name).await.1;
+                json!({ "id": user, "isPlatformAdministrator": false })
+            }
+            "unlinkIdentity" => json!({ "id": self.scene.identity(&name).await }),
+            "createInvitation" => json!({ "role": "EDITOR" }),
+            "revokeInvitation" => {
+                let made = self
+                    .ask("createInvitation", "invitation { id }", json!({}))
+                    .await;
+                json!({ "id": id(&made, "invitation") })
+            }
+            "createGroup" => json!({ "name": name }),
+            "updateGroup" => {
+                json!({ "id": self.group(&name).await, "name": format!("{name}, changed") })
+            }
+            "deleteGroup" => json!({ "id": self.group(&name).await }),
+            "setGroupMember" | "removeGroupMember" => {
+                let (group, user) = (self.group(&name).await, self.member(&name).await.1);
+                let input = json!({ "groupId": group, "userId": user, "role": "EDITOR" });
+                if field == "setGroupMember" {
+                    return input;
+                }
+                self.ask("setGroupMember", "group { id }", input).await;
+                json!({ "groupId": group, "userId": user })
+            }
+            "share" | "unshare" => {
+                let new = json!({ "name": name, "instructions": "Be." });
+                let made = self.ask("createAgent", "agent { id }", new).await;
+                let with = json!({ "userId": self.member(&name).await.1 });
+                let input = json!({ "id": id(&made, "agent"), "with": with, "access": "USE" });
+                if field == "share" {
+                    return input;
+                }
+                self.ask("share", "resource { id }", input.clone()).await;
+                json!({ "id": input["id"], "with": input["with"] })
             }
             "createModel" => self.model(&name),
             "updateModel" | "deleteModel" | "checkModel" => {
@@ -192,6 +263,25 @@ impl Things<'_> {
             .await
     }
 
+    fn person(&self, name: &str) -> Value {
+        let email = format!("{}@example.test", name.replace(' ', "-"));
+        json!({ "email": email, "name": name })
+    }
+
+    /// A member that the tenant manages: the membership and the user.
+    async fn member(&self, name: &str) -> (Value, Value) {
+        let asked = "membership { id user { id } }";
+        let made = self.ask("createUser", asked, self.person(name)).await;
+        let membership = &made["membership"];
+        (membership["id"].clone(), membership["user"]["id"].clone())
+    }
+
+    async fn group(&self, name: &str) -> Value {
+        let input = json!({ "name": name });
+        let made = self.ask("createGroup", "group { id }", input).await;
+        made["group"]["id"].clone()
+    }
+
     fn model(&self, name: &str) -> Value {
         json!({
             "slug": name.replace(' ', "-"), "name": name, "kind": "CHAT", "provider": "OPENAI_COMPATIBLE", "modelName": "m",
@@ -245,6 +335,9 @@ async fn the_same_key_does_it_once() {
             "id" => json!(things.input(field).await["id"]),
             "modelId" => json!(things.another_model(field).await),
             "number" => json!(2),
+            "role" => json!("MEMBER"),
+            "access" => json!("READ"),
+            "userId" => json!(things.input(field).await["userId"]),
             _ => json!("something else, longer than ten"),
         };
         let refused = scene

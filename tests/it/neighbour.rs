@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
 
+use chrono::Utc;
 use entities::{
-    ApiKeyId, Db, Permissions, Role, SystemScope, api_key, db::Location, membership, query::*,
+    ApiKeyId, Db, IdentityId, Permissions, Role, SystemScope, api_key, db::Location, identity,
+    membership, query::*, user,
 };
 use serde_json::json;
-use support::client::{Client, OWNER_PASSWORD};
+use support::client::{Client, OWNER_EMAIL, OWNER_PASSWORD};
+use uuid::Uuid;
 
 use crate::scene::Scene;
 
@@ -53,6 +56,29 @@ impl Scene {
     pub async fn colleague(&self, role: Role) -> Client {
         let email = format!("{role:?}@example.test").to_lowercase();
         invited(self, &self.client, &email, role).await
+    }
+
+    /// An identity of the owner's at a provider that nobody asks; its id.
+    pub async fn identity(&self, subject: &str) -> String {
+        let db = db(self).await;
+        let connection = db.system(SYSTEM);
+        let owner = user::Entity::anywhere(SYSTEM)
+            .filter(user::Column::Email.eq(OWNER_EMAIL))
+            .one(connection)
+            .await
+            .unwrap()
+            .unwrap();
+        let row = identity::Model {
+            id: IdentityId(Uuid::now_v7()),
+            user_id: owner.id,
+            issuer: "https://nobody.example.test".into(),
+            subject: subject.into(),
+            linked_at: Utc::now(),
+        };
+        let id = row.id.to_string();
+        identity::Entity::add(connection, row).await.unwrap();
+        db.close().await;
+        id
     }
 
     /// A key may do no more than this from here on, and whoever has it is no more than this: a key's rights change over no wire.

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use adapters::{
-    sealing::{Place, digest, keyed_digest},
+    sealing::{Keyring, Place, digest, keyed_digest},
     tasks::Tasks,
 };
 use entities::{
@@ -234,15 +234,17 @@ impl Authority {
     }
 
     pub(super) fn open_chain(&self, row: &audit_chain::Model) -> Result<Key, CommandError> {
-        let opened = self
-            .0
-            .keyring
-            .open_system(&place(row.tenant_id), &row.sealed_key);
-        let opened = opened.map_err(|error| {
-            CommandError::Internal(format!("the key of an audit chain does not open: {error}"))
-        })?;
-        let key = <[u8; 32]>::try_from(opened.as_slice());
-        key.map(Key)
-            .map_err(|_| CommandError::Internal("the key of an audit chain is none".into()))
+        open(&self.0.keyring, row)
     }
+}
+
+/// The key of a chain.
+pub(super) fn open(keyring: &Keyring, row: &audit_chain::Model) -> Result<Key, CommandError> {
+    let opened = keyring.open_system(&place(row.tenant_id), &row.sealed_key);
+    let opened = opened.map_err(|error| {
+        CommandError::Internal(format!("the key of an audit chain does not open: {error}"))
+    })?;
+    let key = <[u8; 32]>::try_from(opened.as_slice());
+    key.map(Key)
+        .map_err(|_| CommandError::Internal("the key of an audit chain is none".into()))
 }

@@ -9,7 +9,7 @@ mod tests;
 mod verify;
 
 pub(crate) use refused::{Refusals, acted, shown, signed_in};
-pub use verify::{Break, Checked};
+pub use verify::{Break, Checked, verify_audit};
 
 use entities::SystemScope;
 

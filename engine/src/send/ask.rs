@@ -213,7 +213,7 @@ pub(super) async fn ask(
         before,
     };
     let started = if room.ahead == 0 && engine.has_slot() {
-        let places = engine.options().places_at_once();
+        let places = (engine.options().places_at_once(), true);
         start::start(engine, c, run, answer, places).await?
     } else {
         None

@@ -16,6 +16,7 @@ mod house;
 mod idle;
 mod limits;
 mod models;
+mod tenants;
 mod titles;
 mod turns;
 

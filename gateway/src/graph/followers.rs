@@ -118,10 +118,17 @@ impl Words {
     /// As whom they are made for a viewer.
     fn scope(&self, viewer: &Scope, events: &Events) -> Scope {
         match self.audience {
+            _ if self.are_own(viewer, events) => viewer.clone(),
             Audience::Anybody => events.anybody(viewer, &[]),
             Audience::Managers => events.anybody(viewer, &[Permission::ModelsManage]),
             Audience::Viewer => viewer.clone(),
         }
+    }
+
+    /// Whether they are made for one credential alone. Whom a conversation is shared with may see less of what is in it than its
+    /// owner: of the agent, say.
+    fn are_own(&self, viewer: &Scope, events: &Events) -> bool {
+        self.audience == Audience::Viewer || !events.is_of(viewer.user())
     }
 }
 
@@ -247,13 +254,20 @@ impl Followers {
             run: events.run().map(|run| run.0),
             scope: asked.words.scope(identity.scope(), events),
         };
+        let is_own = asked.words.are_own(identity.scope(), events);
+        let identity = is_own.then_some(identity);
         self.0.topic(key, &Arc::new(asked.words), identity)
     }
 }
 
 impl Inner {
     /// The topic of this key, made where nobody follows it yet.
-    fn topic(self: &Arc<Self>, key: Key, words: &Arc<Words>, identity: Identity) -> Arc<Topic> {
+    fn topic(
+        self: &Arc<Self>,
+        key: Key,
+        words: &Arc<Words>,
+        identity: Option<Identity>,
+    ) -> Arc<Topic> {
         let mut topics = lock(&self.topics);
         if let Some(topic) = topics.get(&key).and_then(Weak::upgrade) {
             return topic;
@@ -261,7 +275,7 @@ impl Inner {
         let topic = Arc::new(Topic {
             followers: self.clone(),
             words: words.clone(),
-            identity: (words.audience == Audience::Viewer).then_some(identity),
+            identity,
             turn: Semaphore::new(1),
             maker: Mutex::default(),
             kept: Mutex::default(),
@@ -353,6 +367,8 @@ impl Topic {
             scope,
             ..self.key.clone()
         };
+        let is_own = self.words.are_own(identity.scope(), events);
+        let identity = is_own.then_some(identity);
         self.followers.topic(key, &self.words, identity)
     }
 
