@@ -102,7 +102,10 @@ pub async fn verify_audit(
     if let Some(slug) = slug {
         tenants = tenants.filter(tenant::Column::Slug.eq(slug));
     }
-    let tenants = tenants.order_by_asc(tenant::Column::Slug).all(db).await?;
+    let tenants = tenants
+        .order_by_asc(tenant::Column::Slug)
+        .all(db.reader(SCOPE))
+        .await?;
     let mut chains: Vec<(TenantId, Option<String>)> = tenants
         .into_iter()
         .map(|row| (row.id, Some(row.slug)))
