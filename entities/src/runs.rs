@@ -375,6 +375,20 @@ impl conversation::Entity {
             .filter(conversation::Column::Id.in_subquery(shared))
     }
 
+    /// Whose those are, each once.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn sharers(scope: &Scope, db: &impl ConnectionTrait) -> Result<Vec<UserId>, DbErr> {
+        Self::shared(scope)
+            .select_only()
+            .column(conversation::Column::OwnerId)
+            .distinct()
+            .into_tuple()
+            .all(db)
+            .await
+    }
+
     /// The conversations of two pages of them.
     #[must_use]
     pub fn either(scope: &Scope, one: Select<Self>, other: Select<Self>) -> Select<Self> {

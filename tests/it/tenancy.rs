@@ -34,7 +34,7 @@ struct Case {
     member: Option<&'static str>,
 }
 
-/// `$agent`, `$model`, `$conversation`, `$message`, `$run`, `$key`, `$session` are ids of the owner's.
+/// `$agent`, `$model`, `$conversation`, `$message`, `$run`, `$key`, `$session`, `$group` are ids of the owner's.
 const CASES: &[Case] = &[
     Case {
         field: "service",
@@ -69,6 +69,34 @@ const CASES: &[Case] = &[
         document: "query ($tenant: ID!) { tenant(id: $tenant) { name } }",
         elsewhere: Elsewhere::Null,
         is_public: false,
+        member: None,
+    },
+    Case {
+        field: "tenants",
+        document: "query { tenants { nodes { id } totalCount } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: None,
+    },
+    Case {
+        field: "user",
+        document: "query ($user: ID!) { user(id: $user) { name } }",
+        elsewhere: Elsewhere::Null,
+        is_public: false,
+        member: None,
+    },
+    Case {
+        field: "group",
+        document: "query ($group: ID!) { group(id: $group) { path } }",
+        elsewhere: Elsewhere::Null,
+        is_public: false,
+        member: Some("null"),
+    },
+    Case {
+        field: "invitation",
+        document: "{ invitation(token: \"nobodys\") { tenantName } }",
+        elsewhere: Elsewhere::Null,
+        is_public: true,
         member: None,
     },
     Case {
@@ -372,10 +400,17 @@ async fn nobody_gets_at_what_is_not_his() {
         .send_to_agent(&agent, "the plan is secret")
         .await;
     let key = scene.client.done("mutation { createApiKey(input: { name: \"k\", kind: PERSONAL }) { apiKey { id } errors { code } } }", json!({})).await;
+    let group = scene
+        .client
+        .done(
+            "mutation { createGroup(input: { name: \"Plans\" }) { group { id } errors { code } } }",
+            json!({}),
+        )
+        .await;
     let own = scene.client.ok("query ($agent: ID!) { agent(id: $agent) { model { id } } viewer { user { id } tenant { id } memberships { id } sessions { id } } }", json!({ "agent": agent })).await;
     let all = json!({
         "agent": agent, "model": own["agent"]["model"]["id"], "conversation": sent.conversation, "message": sent.message, "run": sent.run,
-        "key": key["apiKey"]["id"], "user": own["viewer"]["user"]["id"], "tenant": own["viewer"]["tenant"]["id"], "membership": own["viewer"]["memberships"][0]["id"], "session": own["viewer"]["sessions"][0]["id"],
+        "group": group["group"]["id"], "key": key["apiKey"]["id"], "user": own["viewer"]["user"]["id"], "tenant": own["viewer"]["tenant"]["id"], "membership": own["viewer"]["memberships"][0]["id"], "session": own["viewer"]["sessions"][0]["id"],
     });
 
     let roots = scene.client.ok("{ __schema { queryType { fields { name } } mutationType { fields { name } } subscriptionType { fields { name } } } }", json!({})).await;
