@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Access, AgentId, Backend, Db, MessageId, ResourceKind, RunId, RunStatus, Scope, SystemScope,
-    TenantId, Tx, WorkerId, conversation, message,
+    TenantId, Tx, UserId, WorkerId, conversation, message,
     page::{Page, paged_by},
     run,
     sharing::reaching,
