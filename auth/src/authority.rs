@@ -17,7 +17,12 @@ use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    audit::Refusals, identity::Cache, passwords::Passwords, signing::SigningKeys, watch::Watched,
+    audit::Refusals,
+    identity::Cache,
+    oidc::{Oidc, OidcConfig},
+    passwords::Passwords,
+    signing::SigningKeys,
+    watch::Watched,
 };
 
 /// What the operator decides.
@@ -31,6 +36,8 @@ pub struct AuthConfig {
     pub audit_kept: TimeDelta,
     /// For how long a key signs access tokens before another one takes its place.
     pub signing_key_lasts: TimeDelta,
+    /// Sign-in at providers, where there is any.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// How a request came that has no credential yet, as the edge saw it.
@@ -68,6 +75,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Cache,
     pub(crate) watched: Watched,
     pub(crate) refusals: Refusals,
+    pub(crate) oidc: Oidc,
 }
 
 impl Authority {
@@ -83,8 +91,9 @@ impl Authority {
         keyring: Keyring,
         clock: SharedClock,
         tasks: &Tasks,
-        config: AuthConfig,
+        mut config: AuthConfig,
     ) -> Self {
+        let oidc = Oidc::new(config.oidc.take(), &clock);
         let watched = Watched::new(clock.instant());
         let authority = Self(
             Arc::new(Inner {
@@ -98,6 +107,7 @@ impl Authority {
                 cache: Cache::default(),
                 watched,
                 refusals: Refusals::default(),
+                oidc,
             }),
             None,
         );

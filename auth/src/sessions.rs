@@ -41,7 +41,21 @@ pub(crate) async fn begin(
     context: &RequestContext,
     now: DateTime<Utc>,
 ) -> Result<session::Model, CommandError> {
-    let row = session::Model {
+    let row = row(id, user, tenant, credential, context, now);
+    session::Entity::add(&**tx, row.clone()).await?;
+    Ok(row)
+}
+
+/// A session that is to begin.
+pub(crate) fn row(
+    id: SessionId,
+    user: UserId,
+    tenant: TenantId,
+    credential: CredentialKind,
+    context: &RequestContext,
+    now: DateTime<Utc>,
+) -> session::Model {
+    session::Model {
         id,
         user_id: user,
         tenant_id: tenant,
@@ -62,9 +76,7 @@ pub(crate) async fn begin(
         expires_at: now + SESSION_IDLE,
         ends_at: now + SESSION_LASTS,
         ended_at: None,
-    };
-    session::Entity::add(&**tx, row.clone()).await?;
-    Ok(row)
+    }
 }
 
 /// A foreign text as it may be shown: without controls, of bounded length.

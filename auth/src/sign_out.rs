@@ -12,26 +12,50 @@ const SCOPE: SystemScope = SystemScope::of("a user's own sessions");
 /// How many are ended by one statement.
 const AT_ONCE: usize = 1_000;
 
+/// What a sign-out did, and what is left to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedOut {
+    /// How many sessions ended.
+    pub ended: usize,
+    /// Where a browser signs out of the provider that the session began at.
+    pub provider_logout_url: Option<String>,
+}
+
 impl Authority {
     /// Ends the session that asks, or with `everywhere` all that its user has, and answers how many that were. Refused everywhere
     /// within five seconds, here at once.
     ///
     /// # Errors
     /// [`CommandError::Forbidden`] where the caller came by a key.
-    pub async fn sign_out(&self, scope: &Scope, everywhere: bool) -> Result<usize, CommandError> {
+    pub async fn sign_out(
+        &self,
+        scope: &Scope,
+        everywhere: bool,
+    ) -> Result<SignedOut, CommandError> {
         let (current, user) = (by_session(scope)?, scope.user());
-        let ended = self
+        let (ended, own) = self
             .command(move |tx, now| {
                 Box::pin(async move {
                     let mut those = live(tx, user, now).await?;
                     those.retain(|&id| everywhere || id == current);
+                    let own = session::Entity::anywhere(SCOPE)
+                        .filter(session::Column::Id.eq(current))
+                        .one(&**tx)
+                        .await?;
                     end(tx, &those, now).await?;
-                    Ok(those)
+                    Ok((those, own))
                 })
             })
             .await?;
         self.forget_sessions(&ended);
-        Ok(ended.len())
+        let provider_logout_url = match &own {
+            Some(own) => self.provider_logout_url(own).await,
+            None => None,
+        };
+        Ok(SignedOut {
+            ended: ended.len(),
+            provider_logout_url,
+        })
     }
 
     /// Ends a session of the caller's; one that is over already stays as it is. Refused everywhere within five seconds, here at
@@ -123,7 +147,8 @@ mod tests {
                 .auth
                 .sign_out(third.identity.scope(), false)
                 .await
-                .unwrap(),
+                .unwrap()
+                .ended,
             1
         );
         assert!(good(&here).await && good(&there).await && !good(&third).await);
@@ -132,7 +157,8 @@ mod tests {
                 .auth
                 .sign_out(third.identity.scope(), false)
                 .await
-                .unwrap(),
+                .unwrap()
+                .ended,
             0,
             "it is over"
         );
@@ -149,7 +175,7 @@ mod tests {
         let again = house.sign_in().await;
         let mut ended = house.auth.ended(&again.identity);
         assert!(futures_util::FutureExt::now_or_never(&mut ended).is_none());
-        assert_eq!(house.auth.sign_out(scope, true).await.unwrap(), 2);
+        assert_eq!(house.auth.sign_out(scope, true).await.unwrap().ended, 2);
         assert!(!good(&here).await && !good(&again).await);
         ended.await;
     }

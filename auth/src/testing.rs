@@ -126,6 +126,7 @@ fn authority(
         setup_token: None,
         audit_kept: chrono::TimeDelta::days(365),
         signing_key_lasts: chrono::TimeDelta::days(90),
+        oidc: None,
     };
     Authority::new(
         db.clone(),

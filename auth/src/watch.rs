@@ -24,6 +24,7 @@ use crate::{
     attempts,
     authority::Inner,
     identity::{CredentialId, Power, rights},
+    oidc,
     seen::Seen,
 };
 
@@ -255,8 +256,13 @@ impl Authority {
         self.look_at_those_in_use().await?;
         self.write_down_seen().await?;
         if sweep {
-            self.command(|tx, now| Box::pin(attempts::sweep(tx, now)))
-                .await?;
+            self.command(|tx, now| {
+                Box::pin(async move {
+                    attempts::sweep(tx, now).await?;
+                    oidc::sweep(tx, now).await
+                })
+            })
+            .await?;
             self.expire_audit(self.0.clock.now() - self.0.config.audit_kept)
                 .await?;
         }

@@ -91,6 +91,9 @@ impl Caller {
     }
 }
 
+/// What a step of a sign-in at a provider costs its address: a row, and perhaps a question to the provider.
+const SIGN_IN: u64 = 50;
+
 /// The bucket of a session or key.
 pub fn payer(identity: &Identity) -> Option<Payer> {
     let session = identity.session().map(Payer::Session);
@@ -297,6 +300,12 @@ impl Graph for AppGraph {
             ))
         };
         who(a) == who(b)
+    }
+
+    fn sign_in(&self, client: Client) -> Result<(Authority, RequestContext), Refused> {
+        let payer = Payer::Address(counted_as(client.address));
+        self.till.take(payer, SIGN_IN)?;
+        Ok((self.authority.clone(), self.request_context(client)))
     }
 
     fn user_key(&self, caller: &Caller) -> Option<String> {

@@ -8,7 +8,10 @@ use adapters::{
     sealing::{Keyring, Secret},
     tasks::Tasks,
 };
-use auth::{AuthConfig, Authority};
+use auth::{
+    AuthConfig, Authority,
+    oidc::{OidcConfig, ProviderConfig},
+};
 use chrono::TimeDelta;
 use engine::{Engine, EngineOptions, models::OperatorEnvironment};
 use entities::{CommandError, Db, DbErr, SystemScope, db::Location};
@@ -27,6 +30,7 @@ use crate::{
     config::{Config, Limits},
     data_dir::{DataDir, FolderError, Lock},
     graph::{AppGraph, Reached, payer},
+    serve::reachable,
 };
 
 const SCOPE: SystemScope = SystemScope::of("starting the program");
@@ -208,6 +212,7 @@ impl App {
             },
         )
         .await?;
+        let outbound = Outbound::new(outbound(config, address).await)?;
         let auth = AuthConfig {
             issuer: match &config.public_url {
                 Some(url) => url.as_str().trim_end_matches('/').to_owned(),
@@ -219,6 +224,7 @@ impl App {
                 .map(|token| Secret::new(token.expose())),
             audit_kept: TimeDelta::days(config.retention.audit_days.into()),
             signing_key_lasts: TimeDelta::days(config.signing_key_days.into()),
+            oidc: Some(sign_in_providers(config, outbound.clone(), address)),
         };
         let authority = Authority::new(
             db.clone(),
@@ -237,7 +243,6 @@ impl App {
                 return Err(WiringError::Key);
             }
         }
-        let outbound = Outbound::new(outbound(config, address).await)?;
         let providers = Providers::new(outbound.clone(), log.clock().clone());
         let options = EngineOptions {
             slots: SLOTS.max(config.limits.max_concurrent_runs.saturating_mul(2)),
@@ -371,6 +376,32 @@ async fn outbound(config: &Config, address: SocketAddr) -> OutboundConfig {
             .outbound_proxy
             .as_ref()
             .and_then(|url| Url::parse(url.expose()).ok()),
+    }
+}
+
+/// Where one can sign in, and how it comes back. Links are built from `public_url`, else from where the server listens.
+fn sign_in_providers(config: &Config, outbound: Outbound, address: SocketAddr) -> OidcConfig {
+    let providers = config.oidc.iter().map(|(name, provider)| ProviderConfig {
+        name: name.clone(),
+        issuer: provider.issuer.clone(),
+        client_id: provider.client_id.clone(),
+        client_secret: provider
+            .client_secret
+            .as_ref()
+            .map(|secret| Secret::new(secret.expose())),
+        label: provider.label.clone(),
+        scopes: provider.scopes.clone(),
+        email_domains: provider.email_domains.clone(),
+    });
+    OidcConfig {
+        base_url: match &config.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{}", reachable(address)),
+        },
+        redirect_uris: config.redirect_uris.clone(),
+        session_lasts: TimeDelta::hours(config.oidc_session_hours.into()),
+        providers: providers.collect(),
+        outbound,
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use entities::{
-    ApiKeyId, MembershipId, Permission, Scope, SessionId, TenantId, UserId, api_key, membership,
+    ApiKeyId, IdentityId, MembershipId, Permission, Scope, SessionId, TenantId, UserId, api_key,
+    identity, membership,
     page::{Page, Rows, paged},
     people,
     query::*,
@@ -146,7 +147,36 @@ impl Relation for SessionOf {
     }
 }
 
+/// The account at a provider of this id: one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdentityOf(pub IdentityId);
+
+impl Relation for IdentityOf {
+    type Value = Arc<identity::Model>;
+
+    async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
+        let ids = keys.iter().map(|key| key.0).collect();
+        let rows = people::identities(scope, &**source.tx().await?, ids).await?;
+        Ok(rows_by(rows, |row| Self(row.id)))
+    }
+}
+
 impl Reader {
+    /// The accounts at providers of whoever asks: the one that was bound first comes first, and `most` are answered. Empty without
+    /// a credential.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn identities_of_asker(&self, most: u64) -> Result<Vec<identity::Model>, LoadError> {
+        self.run(move |source| async move {
+            let Some(scope) = source.scope() else {
+                return Ok(Vec::new());
+            };
+            Ok(people::identities_of_asker(scope, &**source.tx().await?, most).await?)
+        })
+        .await
+    }
+
     /// The sessions of whoever asks that can be used at `now`, in any tenant: the one that was seen last comes first, and `most`
     /// are answered. Empty without a credential.
     ///

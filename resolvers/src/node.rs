@@ -3,8 +3,8 @@
 use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
 use entities::{
     AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId, GroupMemberId,
-    InvitationId, MembershipId, MessageId, ModelId, Refusal, RunId, SessionId, TenantId,
-    ToolCallId, UserId, ids,
+    IdentityId, InvitationId, MembershipId, MessageId, ModelId, Refusal, RunId, SessionId,
+    TenantId, ToolCallId, UserId, ids,
 };
 use loaders::{
     LoadError,
@@ -12,7 +12,7 @@ use loaders::{
     audit::AuditEntryOf,
     conversations::ConversationOf,
     groups::{GroupMemberOf, GroupOf},
-    identity::{ApiKeyOf, BelongingOf, MemberOf, SessionOf, TenantOf},
+    identity::{ApiKeyOf, BelongingOf, IdentityOf, MemberOf, SessionOf, TenantOf},
     messages::MessageOf,
     models::ModelOf,
     runs::{RunOf, ToolCallOf},
@@ -26,7 +26,7 @@ use crate::{
     audit::AuditEntry,
     conversation::Conversation,
     group::{Group, GroupMember},
-    identity::{ApiKey, Membership, Session, User},
+    identity::{ApiKey, Identity, Membership, Session, User},
     message::Message,
     model::Model,
     run::{Run, ToolCall},
@@ -52,6 +52,8 @@ pub enum Node {
     Membership(Membership),
     /// A session.
     Session(Session),
+    /// An account at an OpenID provider.
+    Identity(Identity),
     /// An API key.
     ApiKey(ApiKey),
     /// A model.
@@ -79,8 +81,8 @@ pub enum Node {
 }
 
 plain_abstract!(Node as node_gql {
-    Tenant, User, Membership, Session, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall, Group,
-    GroupMember, Invitation, AuditEntry,
+    Tenant, User, Membership, Session, Identity, ApiKey, Model, Agent, AgentVersion, Conversation, Message, Run, ToolCall,
+    Group, GroupMember, Invitation, AuditEntry,
 });
 
 /// Finds by the prefix of an id and its number what whoever asks may see. Side by side, what is of one type is one statement.
@@ -107,6 +109,10 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
             .await?
             .filter(|row| row.is_good(ctx.clock().now()))
             .map(|row| Node::Session(Session(row))),
+        IdentityId::PREFIX => reader
+            .load(IdentityOf(IdentityId(id)))
+            .await?
+            .map(|row| Node::Identity(Identity(row))),
         ApiKeyId::PREFIX => reader
             .load(ApiKeyOf(ApiKeyId(id)))
             .await?

@@ -56,7 +56,10 @@ pub struct SignInMethod {
     name: String,
     /// What to write on its button.
     label: String,
-    /// The address where a browser starts, for OIDC; null for PASSWORD.
+    /// The address where a browser starts, for OIDC; null for PASSWORD. It is given as parameters `return_to`, one of the addresses
+    /// that the server is set to return to, and `code_challenge` (S256, RFC 7636), and may be given `state`, `login_hint`,
+    /// `invitation` (a token) and `link=true`. The browser comes back to `return_to` with `state`, and with `code`, for
+    /// `redeemSignInCode` or `linkIdentity`, or `error`: access_denied, no_account, invalid_response or unavailable.
     url: Option<String>,
 }
 
@@ -134,14 +137,22 @@ impl Service {
     }
 
     /// How one can sign in here.
-    async fn sign_in_methods(&self) -> Vec<SignInMethod> {
+    async fn sign_in_methods(&self, ctx: &Context<'_>) -> Vec<SignInMethod> {
         let (name, label) = ("password".to_owned(), "Password".to_owned());
-        vec![SignInMethod {
+        let password = SignInMethod {
             kind: SignInMethodKind::Password,
             name,
             label,
             url: None,
-        }]
+        };
+        let providers = ctx.authority().sign_in_providers().into_iter();
+        let providers = providers.map(|provider| SignInMethod {
+            kind: SignInMethodKind::Oidc,
+            name: provider.name,
+            label: provider.label,
+            url: Some(provider.url),
+        });
+        std::iter::once(password).chain(providers).collect()
     }
 
     /// What one request, socket or user may ask for.

@@ -1,6 +1,7 @@
 //! The product from outside: the binary as a process, driven over its public wires.
 //!
-//! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary.
+//! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary,
+//! `WEFT_TEST_OIDC` the harness of OpenID providers.
 
 mod branches;
 mod changes;
@@ -18,13 +19,16 @@ mod kills;
 mod limits;
 mod main_job;
 mod neighbour;
+mod oidc;
 mod operations;
 mod operator;
+mod people;
 mod scene;
 mod search;
 mod sessions;
 mod statements;
 mod streams;
 mod tenancy;
+mod tokens;
 mod usage;
 mod viewers;

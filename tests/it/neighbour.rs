@@ -1,20 +1,19 @@
-//! People beside the owner, seeded into the database from outside: there is no way to make them over the wire yet.
+//! People beside the owner: they come by invitation, as anybody does.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on ends")]
 
-use chrono::Utc;
 use entities::{
-    ApiKeyId, Db, MembershipId, Permissions, Role, SystemScope, TenantId, UserId, api_key,
-    db::Location, membership, query::*, tenant, user,
+    ApiKeyId, Db, Permissions, Role, SystemScope, api_key, db::Location, membership, query::*,
 };
-use support::client::{Client, OWNER_EMAIL, OWNER_PASSWORD};
-use uuid::Uuid;
+use serde_json::json;
+use support::client::{Client, OWNER_PASSWORD};
 
 use crate::scene::Scene;
 
 const SYSTEM: SystemScope = SystemScope::of("tests");
 
-async fn db(scene: &Scene) -> Db {
+/// The server's database, past the server.
+pub async fn db(scene: &Scene) -> Db {
     let location = match scene.weft.database() {
         Some(database) => Location::Postgres(database.url().to_owned()),
         None => Location::Sqlite(scene.weft.data().join("weft.db")),
@@ -22,86 +21,41 @@ async fn db(scene: &Scene) -> Db {
     Db::connect(&location).await.expect("the server's database")
 }
 
-/// A person with the owner's password, in the owner's tenant or in one of his own.
-async fn person(scene: &Scene, email: &str, role: Role, own_tenant: bool) -> Client {
-    let db = db(scene).await;
-    let connection = db.system(SYSTEM);
-    let owner = user::Entity::anywhere(SYSTEM)
-        .filter(user::Column::Email.eq(OWNER_EMAIL))
-        .one(connection)
-        .await
-        .unwrap()
-        .unwrap();
-    let first = tenant::Entity::anywhere(SYSTEM)
-        .one(connection)
-        .await
-        .unwrap()
-        .unwrap();
-    let now = Utc::now();
-    let id = UserId(Uuid::now_v7());
-    let tenant_id = if own_tenant {
-        TenantId(Uuid::now_v7())
-    } else {
-        first.id
-    };
-    if own_tenant {
-        let row = tenant::Model {
-            id: tenant_id,
-            slug: format!("t{}", tenant_id.0.simple()),
-            name: "Neighbours".into(),
-            default_model_id: None,
-            ..first
-        };
-        tenant::Entity::add(connection, row).await.unwrap();
-    }
-    let row = user::Model {
-        id,
-        name: "Somebody".into(),
-        email: Some(email.into()),
-        email_key: Some(email.into()),
-        is_platform_administrator: false,
-        managed_tenant_id: None,
-        ..owner
-    };
-    user::Entity::add(connection, row).await.unwrap();
-    let row = membership::Model {
-        id: MembershipId(Uuid::now_v7()),
-        tenant_id,
-        user_id: id,
-        role,
-        is_active: true,
-        last_used_at: None,
-        last_seen_at: None,
-        ended_at: None,
-        created_at: now,
-        updated_at: now,
-    };
-    membership::Entity::add(connection, row).await.unwrap();
-    db.close().await;
-    let mut client = scene.weft.client();
-    client.sign_in(email, OWNER_PASSWORD).await;
-    client
+/// Somebody with the owner's password who accepts an invitation that `inviter` makes.
+async fn invited(scene: &Scene, inviter: &Client, email: &str, role: Role) -> Client {
+    let role = format!("{role:?}").to_uppercase();
+    let document = format!(
+        "mutation {{ createInvitation(input: {{ role: {role} }}) {{ token errors {{ code message }} }} }}"
+    );
+    let made = inviter.done(&document, json!({})).await;
+    let document = "mutation ($token: String!, $email: String!, $password: String!) {
+        acceptInvitation(input: { token: $token, email: $email, name: \"Somebody\", password: $password }) {
+            accessToken errors { code message }
+        }
+    }";
+    let given = json!({ "token": made["token"], "email": email, "password": OWNER_PASSWORD });
+    let accepted = scene.weft.client().done(document, given).await;
+    inviter
+        .with_token(accepted["accessToken"].as_str())
+        .in_tenant(None)
 }
 
 impl Scene {
     /// The owner of another tenant.
     pub async fn stranger(&self) -> Client {
-        person(self, "stranger@example.test", Role::Owner, true).await
+        let document = "mutation { createTenant(input: { slug: \"neighbours\", name: \"Neighbours\" }) { tenant { id } errors { code message } } }";
+        self.client.done(document, json!({})).await;
+        let inviter = self.client.in_tenant(Some("neighbours"));
+        invited(self, &inviter, "stranger@example.test", Role::Owner).await
     }
 
     /// Somebody of the same tenant with this role.
     pub async fn colleague(&self, role: Role) -> Client {
-        person(
-            self,
-            &format!("{role:?}@example.test").to_lowercase(),
-            role,
-            false,
-        )
-        .await
+        let email = format!("{role:?}@example.test").to_lowercase();
+        invited(self, &self.client, &email, role).await
     }
 
-    /// A key may do no more than this from here on, and whoever has it is no more than this: there is no way to say so over the
-    /// wire yet.
+    /// A key may do no more than this from here on, and whoever has it is no more than this: a key's rights change over no wire.
     pub async fn lower(&self, key: &str, permissions: Permissions, role: Role) {
         let db = db(self).await;
         let connection = db.system(SYSTEM);

@@ -34,7 +34,7 @@ struct Case {
     member: Option<&'static str>,
 }
 
-/// `$agent`, `$model`, `$conversation`, `$message`, `$run`, `$key`, `$session`, `$group` are ids of the owner's.
+/// `$agent`, `$model`, `$conversation`, `$message`, `$run`, `$key`, `$session`, `$group`, `$invitation`, … are ids of the owner's.
 const CASES: &[Case] = &[
     Case {
         field: "service",
@@ -59,7 +59,7 @@ const CASES: &[Case] = &[
     },
     Case {
         field: "nodes",
-        document: "query ($agent: ID!, $model: ID!, $conversation: ID!, $message: ID!, $run: ID!, $key: ID!, $user: ID!, $tenant: ID!, $membership: ID!, $session: ID!) { nodes(ids: [$agent, $model, $conversation, $message, $run, $key, $user, $tenant, $membership, $session]) { id } }",
+        document: "query ($agent: ID!, $model: ID!, $conversation: ID!, $message: ID!, $run: ID!, $key: ID!, $user: ID!, $tenant: ID!, $membership: ID!, $session: ID!, $group: ID!, $invitation: ID!) { nodes(ids: [$agent, $model, $conversation, $message, $run, $key, $user, $tenant, $membership, $session, $group, $invitation]) { id } }",
         elsewhere: Elsewhere::Null,
         is_public: false,
         member: None,
@@ -69,34 +69,6 @@ const CASES: &[Case] = &[
         document: "query ($tenant: ID!) { tenant(id: $tenant) { name } }",
         elsewhere: Elsewhere::Null,
         is_public: false,
-        member: None,
-    },
-    Case {
-        field: "tenants",
-        document: "query { tenants { nodes { id } totalCount } }",
-        elsewhere: Elsewhere::Own,
-        is_public: false,
-        member: None,
-    },
-    Case {
-        field: "user",
-        document: "query ($user: ID!) { user(id: $user) { name } }",
-        elsewhere: Elsewhere::Null,
-        is_public: false,
-        member: None,
-    },
-    Case {
-        field: "group",
-        document: "query ($group: ID!) { group(id: $group) { path } }",
-        elsewhere: Elsewhere::Null,
-        is_public: false,
-        member: Some("null"),
-    },
-    Case {
-        field: "invitation",
-        document: "{ invitation(token: \"nobodys\") { tenantName } }",
-        elsewhere: Elsewhere::Null,
-        is_public: true,
         member: None,
     },
     Case {
@@ -156,6 +128,34 @@ const CASES: &[Case] = &[
         member: Some("empty"),
     },
     Case {
+        field: "tenants",
+        document: "{ tenants { nodes { id } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: None,
+    },
+    Case {
+        field: "user",
+        document: "query ($user: ID!) { user(id: $user) { name } }",
+        elsewhere: Elsewhere::Null,
+        is_public: false,
+        member: None,
+    },
+    Case {
+        field: "group",
+        document: "query ($group: ID!) { group(id: $group) { name } }",
+        elsewhere: Elsewhere::Null,
+        is_public: false,
+        member: Some("null"),
+    },
+    Case {
+        field: "invitation",
+        document: "{ invitation(token: \"weft_in_nobodys\") { tenantName } }",
+        elsewhere: Elsewhere::Null,
+        is_public: true,
+        member: Some("null"),
+    },
+    Case {
         field: "setUp",
         document: "mutation { setUp(input: { email: \"x@example.test\", password: \"a long enough one\", name: \"X\", tenantName: \"X\" }) { accessToken errors { code } } }",
         elsewhere: Elsewhere::Own,
@@ -186,6 +186,28 @@ const CASES: &[Case] = &[
     Case {
         field: "revokeSession",
         document: "mutation ($session: ID!) { revokeSession(input: { id: $session }) { deletedIds errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "redeemSignInCode",
+        document: "mutation { redeemSignInCode(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { accessToken errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: true,
+        member: None,
+    },
+    Case {
+        field: "linkIdentity",
+        document: "mutation { linkIdentity(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: None,
+    },
+    // Somebody else's that is there is tried where there is a provider: `oidc::linking`.
+    Case {
+        field: "unlinkIdentity",
+        document: "mutation { unlinkIdentity(input: { id: \"nobodys\" }) { user { id } errors { code } } }",
         elsewhere: Elsewhere::NotFound,
         is_public: false,
         member: Some("NOT_FOUND"),
@@ -337,6 +359,167 @@ const CASES: &[Case] = &[
         is_public: false,
         member: Some("NOT_FOUND"),
     },
+    Case {
+        field: "createTenant",
+        document: "mutation { createTenant(input: { slug: \"mine\", name: \"Mine\" }) { tenant { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "updateTenant",
+        document: "mutation ($tenant: ID!) { updateTenant(input: { id: $tenant, name: \"mine\" }) { tenant { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "createUser",
+        document: "mutation { createUser(input: { email: \"bo@example.test\", name: \"Bo\" }) { membership { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "updateMembership",
+        document: "mutation ($membership: ID!) { updateMembership(input: { id: $membership, role: MEMBER }) { membership { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "removeMembership",
+        document: "mutation ($membership: ID!) { removeMembership(input: { id: $membership }) { deletedIds errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "setUserActive",
+        document: "mutation ($user: ID!) { setUserActive(input: { id: $user, isActive: false }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "revokeUserSessions",
+        document: "mutation ($user: ID!) { revokeUserSessions(input: { id: $user }) { deletedIds errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "resetPassword",
+        document: "mutation ($user: ID!) { resetPassword(input: { id: $user }) { resetToken errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "redeemPasswordReset",
+        document: "mutation { redeemPasswordReset(input: { token: \"weft_pr_nobodys\", newPassword: \"a long enough one\" }) { accessToken errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: true,
+        member: None,
+    },
+    Case {
+        field: "redeemSignInCode",
+        document: "mutation { redeemSignInCode(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { accessToken errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: true,
+        member: None,
+    },
+    Case {
+        field: "linkIdentity",
+        document: "mutation { linkIdentity(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: None,
+    },
+    Case {
+        field: "unlinkIdentity",
+        document: "mutation { unlinkIdentity(input: { id: \"identity_00000000000000000000000000\" }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "setPlatformAdministrator",
+        document: "mutation ($user: ID!) { setPlatformAdministrator(input: { id: $user, isPlatformAdministrator: false }) { user { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "createInvitation",
+        document: "mutation { createInvitation(input: {}) { invitation { id } errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "acceptInvitation",
+        document: "mutation { acceptInvitation(input: { token: \"weft_in_nobodys\", email: \"bo@example.test\", name: \"Bo\", password: \"a long enough one\" }) { accessToken errors { code } } }",
+        elsewhere: Elsewhere::Own,
+        is_public: true,
+        member: None,
+    },
+    Case {
+        field: "revokeInvitation",
+        document: "mutation ($invitation: ID!) { revokeInvitation(input: { id: $invitation }) { deletedIds errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "createGroup",
+        document: "mutation ($group: ID!) { createGroup(input: { name: \"mine\", parentId: $group }) { group { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "updateGroup",
+        document: "mutation ($group: ID!) { updateGroup(input: { id: $group, name: \"mine\" }) { group { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "deleteGroup",
+        document: "mutation ($group: ID!) { deleteGroup(input: { id: $group, force: true }) { deletedIds errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "setGroupMember",
+        document: "mutation ($group: ID!, $user: ID!) { setGroupMember(input: { groupId: $group, userId: $user, role: MEMBER }) { group { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "removeGroupMember",
+        document: "mutation ($group: ID!, $user: ID!) { removeGroupMember(input: { groupId: $group, userId: $user }) { group { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("NOT_FOUND"),
+    },
+    Case {
+        field: "share",
+        document: "mutation ($agent: ID!, $user: ID!) { share(input: { id: $agent, with: { userId: $user }, access: MANAGE }) { resource { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
+    Case {
+        field: "unshare",
+        document: "mutation ($agent: ID!, $tenant: ID!) { unshare(input: { id: $agent, with: { tenantId: $tenant } }) { resource { id } errors { code } } }",
+        elsewhere: Elsewhere::NotFound,
+        is_public: false,
+        member: Some("FORBIDDEN"),
+    },
 ];
 
 /// And the subscriptions: everybody but the owner is told NOT_FOUND.
@@ -400,17 +583,19 @@ async fn nobody_gets_at_what_is_not_his() {
         .send_to_agent(&agent, "the plan is secret")
         .await;
     let key = scene.client.done("mutation { createApiKey(input: { name: \"k\", kind: PERSONAL }) { apiKey { id } errors { code } } }", json!({})).await;
-    let group = scene
+    let group = scene.client.done("mutation { createGroup(input: { name: \"Weavers\" }) { group { id } errors { code } } }", json!({})).await;
+    let invited = scene
         .client
         .done(
-            "mutation { createGroup(input: { name: \"Plans\" }) { group { id } errors { code } } }",
+            "mutation { createInvitation(input: {}) { invitation { id } token errors { code } } }",
             json!({}),
         )
         .await;
     let own = scene.client.ok("query ($agent: ID!) { agent(id: $agent) { model { id } } viewer { user { id } tenant { id } memberships { id } sessions { id } } }", json!({ "agent": agent })).await;
     let all = json!({
         "agent": agent, "model": own["agent"]["model"]["id"], "conversation": sent.conversation, "message": sent.message, "run": sent.run,
-        "group": group["group"]["id"], "key": key["apiKey"]["id"], "user": own["viewer"]["user"]["id"], "tenant": own["viewer"]["tenant"]["id"], "membership": own["viewer"]["memberships"][0]["id"], "session": own["viewer"]["sessions"][0]["id"],
+        "key": key["apiKey"]["id"], "user": own["viewer"]["user"]["id"], "tenant": own["viewer"]["tenant"]["id"], "membership": own["viewer"]["memberships"][0]["id"], "session": own["viewer"]["sessions"][0]["id"],
+        "group": group["group"]["id"], "invitation": invited["invitation"]["id"],
     });
 
     let roots = scene.client.ok("{ __schema { queryType { fields { name } } mutationType { fields { name } } subscriptionType { fields { name } } } }", json!({})).await;

@@ -8,7 +8,7 @@ mod refused;
 mod tests;
 mod verify;
 
-pub(crate) use refused::{Refusals, shown, signed_in};
+pub(crate) use refused::{Refusals, acted, shown, signed_in};
 pub use verify::{Break, Checked};
 
 use entities::SystemScope;

@@ -9,7 +9,7 @@ use std::{
 
 use adapters::clock::SharedClock;
 use chrono::{DateTime, Utc};
-use entities::{AuditOutcome, CommandError, Tx, standing::Standing};
+use entities::{AuditOutcome, CommandError, Scope, Tx, standing::Standing};
 use events::{
     Asked,
     audit::{self, Entry, INSTALLATION},
@@ -98,6 +98,24 @@ pub(crate) async fn signed_in(
         details: serde_json::json!({ "fields": [] }),
     };
     Ok(audit::write(tx, clock, now, entry).await?)
+}
+
+/// Adds that whoever asks did something to himself.
+pub(crate) async fn acted(
+    tx: &Tx,
+    clock: &SharedClock,
+    now: DateTime<Utc>,
+    scope: &Scope,
+    action: &str,
+    address: Option<IpAddr>,
+) -> Result<(), CommandError> {
+    let asked = Asked::new(scope, action, Vec::new(), None, shown(address));
+    if let Some(asked) = asked {
+        let about = Some(scope.user().to_string());
+        let entry = asked.entry(about, AuditOutcome::Allowed, &[]);
+        audit::write(tx, clock, now, entry).await?;
+    }
+    Ok(())
 }
 
 /// The client's address, as the audit log shows it.

@@ -261,3 +261,22 @@ async fn the_private_half_is_sealed() {
     let moved = place(Uuid::nil());
     assert!(house.keyring.open_system(&moved, &row.sealed).is_err());
 }
+
+#[tokio::test]
+async fn an_operator_may_throw_them_away() {
+    let house = House::new().await;
+    house.set_up().await;
+    let before = house.sign_in().await;
+    assert!(is_good(&house.auth, &before.access_token).await);
+    signing_key::Entity::delete_anywhere(SCOPE)
+        .exec(house.db.system(SCOPE))
+        .await
+        .unwrap();
+    house.auth.tend_signing_keys().await.unwrap();
+    // who asks is remembered for two seconds
+    house.clock.advance(Duration::from_secs(3));
+    assert!(!is_good(&house.auth, &before.access_token).await);
+    let after = house.refresh(&before.refresh_token).await.unwrap();
+    assert_ne!(kid(&after.access_token), kid(&before.access_token));
+    assert!(is_good(&house.auth, &after.access_token).await);
+}

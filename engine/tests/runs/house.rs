@@ -67,6 +67,7 @@ async fn engine(location: &Location, options: EngineOptions) -> Engine {
         setup_token: None,
         audit_kept: chrono::TimeDelta::days(365),
         signing_key_lasts: chrono::TimeDelta::days(90),
+        oidc: None,
     };
     let authority = Authority::new(
         db,

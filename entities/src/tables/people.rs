@@ -7,9 +7,9 @@ use sea_orm::{
     sea_query::{Condition, Expr, ExprTrait, IntoColumnRef, Query, SelectStatement},
 };
 
-use super::{invitation, membership, session, tenant, user};
+use super::{identity, invitation, membership, session, tenant, user};
 use crate::{
-    MembershipId, Permission, Scope, SessionId, TenantId, UserId,
+    IdentityId, MembershipId, Permission, Scope, SessionId, TenantId, UserId,
     page::{self, Page, paged, paged_by},
 };
 
@@ -267,6 +267,43 @@ pub async fn sessions_of_asker(
         .limit(most)
         .all(db)
         .await
+}
+
+/// Accounts at providers by id, of the asker's own.
+///
+/// # Errors
+/// What the database says.
+pub async fn identities(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    ids: Vec<IdentityId>,
+) -> Result<Vec<identity::Model>, DbErr> {
+    own_identities(scope)
+        .filter(identity::Column::Id.is_in(ids))
+        .all(db)
+        .await
+}
+
+/// The asker's accounts at providers, the one bound first before the others, `most` at most.
+///
+/// # Errors
+/// What the database says.
+pub async fn identities_of_asker(
+    scope: &Scope,
+    db: &impl ConnectionTrait,
+    most: u64,
+) -> Result<Vec<identity::Model>, DbErr> {
+    own_identities(scope)
+        .order_by_asc(identity::Column::LinkedAt)
+        .order_by_asc(identity::Column::Id)
+        .limit(most)
+        .all(db)
+        .await
+}
+
+/// How a person signs in is his own affair, in whichever tenant.
+fn own_identities(scope: &Scope) -> Select<identity::Entity> {
+    identity::Entity::find().filter(identity::Column::UserId.eq(scope.user()))
 }
 
 /// A person has them, not a tenant: whichever tenant is asked in, they are all his.

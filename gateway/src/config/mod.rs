@@ -35,10 +35,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The configuration in force. Field by field what `config.default.toml` says.
 #[derive(Debug, Clone)]
-#[expect(
-    dead_code,
-    reason = "what later parts will read is known from the start"
-)]
 pub struct Config {
     /// `host:port` of the server; port 0 takes a free one.
     pub listen: String,
@@ -90,6 +86,8 @@ pub struct Config {
     pub token_endpoint: bool,
     /// For how many days a key signs access tokens.
     pub signing_key_days: u32,
+    /// Hours that a session lasts that began at a provider.
+    pub oidc_session_hours: u32,
     /// Sign-in providers by name.
     pub oidc: BTreeMap<String, Oidc>,
     /// Documents that clients may ask for by their digest, or may only ask for.
@@ -114,10 +112,9 @@ pub struct Roles {
 
 /// A sign-in provider.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "read by a later part")]
 pub struct Oidc {
-    /// As in its discovery document.
-    pub issuer: Url,
+    /// As in its discovery document, to the letter.
+    pub issuer: String,
     /// Our name there.
     pub client_id: String,
     /// `None` for a public client.
@@ -295,6 +292,7 @@ impl Config {
             )?,
             token_endpoint: s.flag("auth.token_endpoint")?,
             signing_key_days: narrow(s.number("auth.signing_key_days", 1..=3650)?),
+            oidc_session_hours: narrow(s.number("auth.oidc_session_hours", 1..=2160)?),
             oidc: oidc(s)?,
             trusted_documents: trusted_documents(s)?,
             limits: limits(s)?,
@@ -396,13 +394,23 @@ fn oidc(s: &mut Settings) -> Result<BTreeMap<String, Oidc>, ConfigError> {
     let mut providers = BTreeMap::new();
     for name in s.names("oidc") {
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
-        if name.len() > 63 || !name.bytes().all(fits) {
-            // left among the unknown, whose error names it
-            continue;
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(fits) {
+            let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            return Err(ConfigError::Needed {
+                key: format!("oidc.{name}"),
+                reason: "the name of a provider, which stands in addresses, must match [a-z0-9_-]{1,32}",
+            });
+        }
+        if name == "password" {
+            return Err(ConfigError::Needed {
+                key: "oidc.password".to_owned(),
+                reason: "`password` is the name of another way to sign in",
+            });
         }
         let of = |key: &str| format!("oidc.{name}.{key}");
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let issuer = s.maybe(&of("issuer"), "an http(s) address", source::web_address)?;
+        let expected = "an https address, or an http one of this machine";
+        let issuer = s.maybe(&of("issuer"), expected, source::issuer)?;
         let client_id = s.maybe(&of("client_id"), "a client's name", some)?;
         let (Some(issuer), Some(client_id)) = (issuer, client_id) else {
             return Err(ConfigError::Needed {
@@ -419,8 +427,8 @@ fn oidc(s: &mut Settings) -> Result<BTreeMap<String, Oidc>, ConfigError> {
             label: s
                 .maybe(&of("label"), "a label", some)?
                 .unwrap_or_else(|| name.clone()),
-            scopes: s.list(&of("scopes"), "a scope", some)?,
-            email_domains: s.list(&of("email_domains"), "a domain", source::host_name)?,
+            scopes: s.list(&of("scopes"), "a scope", source::scope)?,
+            email_domains: s.list(&of("email_domains"), "a domain", source::domain)?,
         };
         if provider.scopes.is_empty() {
             provider.scopes = ["openid", "email", "profile"].map(str::to_owned).to_vec();
@@ -554,7 +562,10 @@ mod tests {
         assert_eq!(config.log.filter, "debug");
         assert_eq!(config.trusted_proxies.len(), 2);
         assert!(config.public_url.is_none());
-        assert_eq!(config.oidc["corp"].label, "corp");
+        let corp = &config.oidc["corp"];
+        assert_eq!(corp.label, "corp");
+        assert_eq!(corp.issuer, "https://id.example", "to the letter");
+        assert_eq!(corp.scopes, ["openid", "email", "profile"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -567,6 +578,31 @@ mod tests {
                 "WEFT_OIDC__A_B__NOPE",
                 "x",
                 "setting `oidc.a_b`: a provider needs",
+            ),
+            (
+                "WEFT_OIDC__CORP!__ISSUER",
+                "https://id.example",
+                "setting `oidc.corp!`: the name of a provider, which stands in addresses, must match",
+            ),
+            (
+                "WEFT_OIDC__CORP__ISSUER",
+                "http://id.example",
+                "setting `oidc.corp.issuer` (WEFT_OIDC__CORP__ISSUER): \"http://id.example\" is not an https address",
+            ),
+            (
+                "WEFT_OIDC__CORP__ISSUER",
+                "https://id.example/?tenant=1",
+                "is not an https address",
+            ),
+            (
+                "WEFT_AUTH__REDIRECT_URIS",
+                "app.example.com",
+                "setting `auth.redirect_uris` (WEFT_AUTH__REDIRECT_URIS): \"app.example.com\" is not an http(s) address",
+            ),
+            (
+                "WEFT_AUTH__OIDC_SESSION_HOURS",
+                "0",
+                "is not a whole number from 1 to 2160",
             ),
             (
                 "WEFT_LISTEN",

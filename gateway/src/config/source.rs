@@ -421,6 +421,29 @@ pub(super) fn host_name(text: &str) -> Option<String> {
     plain.then(|| text.trim_end_matches('.').to_ascii_lowercase())
 }
 
+/// A provider's address, as it writes it itself: by TLS, or on this machine.
+pub(super) fn issuer(text: &str) -> Option<String> {
+    let url = web_address(text)?;
+    let is_here = match url.host()? {
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+        url::Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+    };
+    (url.scheme() == "https" || is_here).then(|| text.to_owned())
+}
+
+/// The domain of an e-mail address, in lower case.
+pub(super) fn domain(text: &str) -> Option<String> {
+    let name = host_name(text)?;
+    (!name.contains(':')).then_some(name)
+}
+
+/// A scope of OAuth 2 (RFC 6749, 3.3).
+pub(super) fn scope(text: &str) -> Option<String> {
+    let fits = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    text.bytes().all(fits).then(|| text.to_owned())
+}
+
 /// An address with one of the `schemes`, which may hold a password.
 pub(super) fn address_with(text: &str, schemes: &[&str]) -> Option<Secret> {
     let (scheme, rest) = text.split_once(':')?;

@@ -6,10 +6,11 @@ use async_graphql::{
     Request, Response, ServerError,
     parser::types::{ExecutableDocument, OperationType},
 };
+use auth::{Authority, RequestContext};
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
-use super::Refused;
+use super::{Code, Refused};
 use crate::config::Secret;
 
 /// The graph behind the edge. One value serves all requests.
@@ -53,6 +54,18 @@ pub trait Graph: Send + Sync + 'static {
 
     /// Whether `b` may take the place of `a` on a socket: same user, session and tenant.
     fn same_identity(&self, a: &Self::Caller, b: &Self::Caller) -> bool;
+
+    /// Who signs people in at providers, and how the request came; its client's address pays for it.
+    ///
+    /// # Errors
+    /// NOT_FOUND where there is nobody for that, RATE_LIMITED where the address has asked too much.
+    fn sign_in(&self, client: Client) -> Result<(Authority, RequestContext), Refused> {
+        let _ = client;
+        Err(Refused::new(
+            Code::NotFound,
+            "nothing is served at this path",
+        ))
+    }
 
     /// What a user's sockets are counted by; `None`: not counted, for callers without a credential.
     fn user_key(&self, caller: &Self::Caller) -> Option<String>;

@@ -38,6 +38,7 @@ use super::{
     client::{Given, Peer, RequestIds, counted_as},
     document::Documents,
     media::{self, Accepted, Many, Media},
+    oidc,
     origin::{Names, Page},
     request::Asked,
     socket::{self, Census},
@@ -159,6 +160,7 @@ impl<G: Graph> Edge<G> {
             .route("/graphql", any(graphql::<G>))
             .route("/health", get(async || status(StatusCode::OK, "ok")))
             .route("/ready", get(ready::<G>))
+            .merge(oidc::routes())
             .with_state(self.clone())
             .merge(more)
             .method_not_allowed_fallback(wrong_method)
@@ -185,6 +187,12 @@ impl<G: Graph> Edge<G> {
     /// For rules that are the same on every path.
     pub(super) fn names(&self) -> &Names {
         &self.settings.names
+    }
+
+    /// Whose page asks.
+    pub(super) fn page(&self, parts: &Parts) -> Result<Page, (StatusCode, Refused)> {
+        let host = self.settings.names.host(parts)?;
+        Ok(self.settings.names.page(&parts.headers, &host))
     }
 
     pub(super) fn trusted_proxies(&self) -> &[IpNet] {
@@ -355,7 +363,7 @@ async fn wrong_method(Extension(RequestId(id)): Extension<RequestId>) -> Respons
 /// An HTTP request refused before anything ran.
 #[derive(Debug)]
 pub(super) struct Rejection {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     pub(super) refused: Refused,
     allow: Option<&'static str>,
 }

@@ -11,6 +11,7 @@ mod graph;
 mod http;
 mod listen;
 mod media;
+mod oidc;
 mod origin;
 mod refused;
 mod request;

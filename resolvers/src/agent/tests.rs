@@ -88,6 +88,7 @@ impl House {
             setup_token: None,
             audit_kept: chrono::TimeDelta::days(365),
             signing_key_lasts: chrono::TimeDelta::days(90),
+            oidc: None,
         };
         let authority = Authority::new(
             db.clone(),

@@ -5,6 +5,7 @@ mod enums;
 mod members;
 mod mutations;
 mod objects;
+mod oidc;
 mod sessions;
 mod tenants;
 mod viewer;
@@ -16,6 +17,7 @@ pub use members::{CreateUserPayload, MemberMutation, MembershipPayload, ResetPas
 pub(crate) use mutations::signed_in;
 pub use mutations::{CreateApiKeyPayload, DeletePayload, IdentityMutation, SignInPayload};
 pub use objects::{ApiKey, Membership, User};
+pub use oidc::{Identity, OidcMutation};
 pub use sessions::{Session, SessionMutation, SignOutPayload, UserPayload};
 pub use tenants::{TenantMutation, TenantPayload};
 pub use viewer::{IdentityQuery, Viewer};

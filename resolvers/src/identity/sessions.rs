@@ -69,7 +69,8 @@ impl Session {
         self.0.last_seen_at.into()
     }
 
-    /// When it ends unless it is used: 30 days after its last use, 90 days after its beginning at the latest.
+    /// When it ends unless it is used: 30 days after its last use, 90 days after its beginning at the latest, and 24 hours after
+    /// its beginning, unless set otherwise, where that was at a provider.
     async fn expires_at(&self) -> DateTime {
         self.0.expires_at.into()
     }
@@ -126,6 +127,9 @@ pub struct ChangePasswordInput {
 pub struct SignOutPayload {
     /// How many ended.
     ended: i32,
+    /// Where a browser goes to sign out of the provider as well that the session began at; null where it began at none, or that
+    /// has no such address or can't be asked at the moment.
+    provider_logout_url: Option<String>,
     /// Why nothing was done, each reason by itself; empty where it was done.
     errors: Vec<UserError>,
 }
@@ -175,11 +179,15 @@ impl SessionMutation {
         let scope = ctx.scope()?;
         let ended = ctx.authority().sign_out(&scope, input.everywhere).await;
         Ok(match ctx.settle(ended).await? {
-            Ok(ended) => SignOutPayload {
-                ended: i32::try_from(ended).unwrap_or(i32::MAX),
+            Ok(done) => SignOutPayload {
+                ended: i32::try_from(done.ended).unwrap_or(i32::MAX),
+                provider_logout_url: done.provider_logout_url,
                 errors: Vec::new(),
             },
-            Err(errors) => SignOutPayload { ended: 0, errors },
+            Err(errors) => SignOutPayload {
+                errors,
+                ..SignOutPayload::default()
+            },
         })
     }
 

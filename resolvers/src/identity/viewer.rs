@@ -12,6 +12,7 @@ use super::{
     allowance::RateLimit,
     enums::{CredentialKind, Permission, Role},
     objects::{ApiKey, Membership, User},
+    oidc::Identity as OidcIdentity,
     sessions::Session,
 };
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 const API_KEYS: &str = "viewer.apiKeys";
 /// The most sessions that are listed.
 const SESSIONS: u64 = 100;
+/// The most identities that are listed.
+const IDENTITIES: u64 = 100;
 
 /// Whoever asks: a user, in a tenant, by a credential.
 pub struct Viewer(pub Identity);
@@ -99,6 +102,15 @@ impl Viewer {
         Ok(found
             .into_iter()
             .map(|row| Session(Arc::new(row)))
+            .collect())
+    }
+
+    /// The accounts at OpenID providers that the user signs in by, the one bound first before the others: a hundred at most.
+    async fn identities(&self, ctx: &Context<'_>) -> Result<Vec<OidcIdentity>> {
+        let found = ctx.reader().identities_of_asker(IDENTITIES).await?;
+        Ok(found
+            .into_iter()
+            .map(|row| OidcIdentity(Arc::new(row)))
             .collect())
     }
 

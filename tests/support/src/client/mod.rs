@@ -90,6 +90,8 @@ pub struct Client {
     base: String,
     /// Access token or API key.
     pub token: Option<String>,
+    tenant: Option<String>,
+    on_behalf_of: Option<String>,
     http: reqwest::Client,
 }
 
@@ -108,6 +110,8 @@ impl Client {
         Self {
             base: base.trim_end_matches('/').to_owned(),
             token: None,
+            tenant: None,
+            on_behalf_of: None,
             http,
         }
     }
@@ -130,6 +134,24 @@ impl Client {
         }
     }
 
+    /// The same one asking in the tenant of this slug, or in the credential's own; over sockets in that one in any case.
+    #[must_use]
+    pub fn in_tenant(&self, slug: Option<&str>) -> Self {
+        Self {
+            tenant: slug.map(str::to_owned),
+            ..self.clone()
+        }
+    }
+
+    /// The same one acting for somebody, by a service key; not over sockets.
+    #[must_use]
+    pub fn on_behalf_of(&self, whom: Option<&str>) -> Self {
+        Self {
+            on_behalf_of: whom.map(str::to_owned),
+            ..self.clone()
+        }
+    }
+
     /// The base address.
     pub fn base(&self) -> &str {
         &self.base
@@ -137,11 +159,17 @@ impl Client {
 
     /// A request to a path with this client's credential, to be finished by the caller.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
         }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("Weft-Tenant", tenant);
+        }
+        if let Some(whom) = &self.on_behalf_of {
+            request = request.header("Weft-On-Behalf-Of", whom);
+        }
+        request
     }
 
     /// Sends a request.
