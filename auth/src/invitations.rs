@@ -5,7 +5,8 @@ use adapters::sealing::{Secret, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
     CommandError, CredentialKind, GroupId, InvitationId, MembershipId, Permission, Refusal, Role,
-    Scope, SessionId, SystemScope, TenantId, Tx, UserId, UserKind, input, invitation,
+    Scope, SessionId, SystemScope, TenantId, Tx, UserId, UserKind, input,
+    invitation::{self, FAILURES},
     invitation_group, membership,
     query::*,
     standing::{InTenant, Standing, groups_of, of_session},
@@ -35,8 +36,6 @@ const LASTS: TimeDelta = TimeDelta::days(7);
 const LASTS_ABOVE: TimeDelta = TimeDelta::hours(72);
 /// How often one may be accepted at most.
 const USES: i32 = 1_000;
-/// Wrong passwords that spend one.
-const FAILURES: i32 = 10;
 
 /// The token is none, or no longer one. One answer.
 const NONE: CommandError =

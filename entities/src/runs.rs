@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Access, AgentId, Backend, Db, MessageId, ResourceKind, RunId, RunStatus, Scope, SystemScope,
-    TenantId, Tx, WorkerId, conversation, message,
+    TenantId, Tx, UserId, WorkerId, conversation, message,
     page::{Page, paged_by},
     run,
     sharing::reaching,
@@ -384,6 +384,20 @@ impl conversation::Entity {
         Self::there(scope)
             .filter(conversation::Column::OwnerId.ne(scope.user()))
             .filter(conversation::Column::Id.in_subquery(shared))
+    }
+
+    /// Whose those are, each once.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn sharers(scope: &Scope, db: &impl ConnectionTrait) -> Result<Vec<UserId>, DbErr> {
+        Self::shared(scope)
+            .select_only()
+            .column(conversation::Column::OwnerId)
+            .distinct()
+            .into_tuple()
+            .all(db)
+            .await
     }
 
     /// The conversations of two pages of them.

@@ -30,6 +30,13 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ),
     ("found-conversations", "query ($n: Int!) { conversations(first: $n, filter: { query: \"turn\" }) { totalCount nodes { id title usage { runs cost } leaf { text rating } agent { name } } } }"),
     ("sessions", "query ($n: Int!) { agents(first: $n) { totalCount } viewer { cursor rateLimit { available } sessions { id user { name } isCurrent } tenant { usage { runs cost } } } }"),
+    ("groups", "query ($n: Int!) { tenant { groups(first: $n) { totalCount nodes { path children(first: 2) { totalCount nodes { name } } members(first: 2) { totalCount nodes { user { name } role inherited } } } } } }"),
+    ("children", "query ($n: Int!) { group(path: \"A group\") { children(first: $n) { totalCount nodes { path parent { name } members(first: 2, query: \"a\") { totalCount nodes { user { name } inherited } } } } } }"),
+    ("members", "query ($n: Int!) { tenant { members(first: $n) { totalCount nodes { role groups { path } tenant { name groups(first: 2) { nodes { name } } } user { name email isManaged } } } } }"),
+    ("invitations", "query ($n: Int!) { tenant { invitations(first: $n) { totalCount nodes { role status groups { path } invitedBy { name } tenant { name } } } } }"),
+    ("keys", "query ($n: Int!) { tenant { settings { maxConcurrentRuns defaultModel { name } oidcAutoJoinDomains } apiKeys(first: $n) { totalCount nodes { name owner { name } } } } }"),
+    ("audit", "query ($n: Int!) { tenant { auditLog(first: $n, filter: { action: \"createInvitation\" }) { totalCount nodes { action actor { name } apiKey { name } onBehalfOf { name } target { __typename id } outcome } } } }"),
+    ("shares", "query ($n: Int!) { agents(first: $n) { nodes { id group { path } shares { user { name } group { path } tenant { name } access } } } }"),
     ("viewer", "query ($n: Int!) { viewer { user { name email } tenant { name } role permissions memberships { role tenant { name } } apiKeys(first: $n) { nodes { name owner { name } } } } }"),
 ];
 
@@ -99,6 +106,57 @@ pub fn without(statements: &[String]) -> usize {
         .count()
 }
 
+/// A group with a hundred within it, a hundred people, a hundred invitations, and an agent that is shared in every way. What is
+/// the first of its list has all relations.
+async fn people(scene: &Scene) {
+    let client = &scene.client;
+    let group = "mutation ($input: CreateGroupInput!) { createGroup(input: $input) { group { id } errors { message } } }";
+    let outer = client
+        .done(group, json!({ "input": { "name": "A group" } }))
+        .await["group"]["id"]
+        .clone();
+    let own = client
+        .ok(
+            "{ viewer { user { id } tenant { id } } agents(first: 1) { nodes { id } } }",
+            json!({}),
+        )
+        .await;
+    let (user, tenant) = (&own["viewer"]["user"]["id"], &own["viewer"]["tenant"]["id"]);
+    let member = "mutation ($input: SetGroupMemberInput!) { setGroupMember(input: $input) { errors { message } } }";
+    let input = json!({ "groupId": outer, "userId": user, "role": "MEMBER" });
+    client.done(member, json!({ "input": input })).await;
+    for i in 0..100 {
+        let input = json!({ "name": format!("Within {i}"), "parentId": outer });
+        client.done(group, json!({ "input": input })).await;
+        let person = "mutation ($input: CreateUserInput!) { createUser(input: $input) { errors { message } } }";
+        let input = json!({ "name": format!("Zed {i}"), "email": format!("zed{i}@example.test") });
+        client.done(person, json!({ "input": input })).await;
+        let invitation = "mutation ($input: CreateInvitationInput!) { createInvitation(input: $input) { errors { message } } }";
+        let input = json!({ "groupIds": [outer] });
+        client.done(invitation, json!({ "input": input })).await;
+    }
+    let agent = &own["agents"]["nodes"][0]["id"];
+    let lives = "mutation ($input: UpdateAgentInput!) { updateAgent(input: $input) { errors { message } } }";
+    let input = json!({ "id": agent, "groupId": outer });
+    client.done(lives, json!({ "input": input })).await;
+    let share = "mutation ($input: ShareInput!) { share(input: $input) { errors { message } } }";
+    let colleague = client
+        .ok(
+            "{ tenant { members(query: \"Zed 7\", first: 1) { nodes { user { id } } } } }",
+            json!({}),
+        )
+        .await["tenant"]["members"]["nodes"][0]["user"]["id"]
+        .clone();
+    for with in [
+        json!({ "userId": colleague }),
+        json!({ "groupId": outer }),
+        json!({ "tenantId": tenant }),
+    ] {
+        let input = json!({ "id": agent, "with": with, "access": "USE" });
+        client.done(share, json!({ "input": input })).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
     let scene = Scene::with(logged()).await;
@@ -126,6 +184,7 @@ async fn the_number_of_statements_does_not_depend_on_the_number_of_rows() {
         let input = json!({ "name": format!("key {i}"), "kind": "PERSONAL" });
         scene.client.done(create, json!({ "input": input })).await;
     }
+    people(&scene).await;
     // the first by name has a fallback too
     let builtin = scene
         .client

@@ -109,22 +109,37 @@ impl Asked {
         }
     }
 
-    /// As PostgreSQL reads a `tsquery`, with one more term.
+    /// As PostgreSQL reads a `tsquery`, with one of several more terms; of none there are none.
     #[must_use]
-    pub fn tsquery(&self, more: &str) -> String {
-        let whole = self.whole.iter().map(String::as_str).chain([more]);
-        let mut parts: Vec<_> = whole.map(|term| format!("'{term}'")).collect();
+    pub fn tsquery(&self, one_of: &[String]) -> String {
+        let mut parts: Vec<_> = self.whole.iter().map(|term| format!("'{term}'")).collect();
+        parts.extend(either(one_of, '\'', " | "));
         parts.extend(self.beginning.as_ref().map(|term| format!("'{term}':*")));
         parts.join(" & ")
     }
 
-    /// As SQLite's FTS5 reads a query, with one more term.
+    /// As SQLite's FTS5 reads a query, with one of several more terms; of none there are none.
     #[must_use]
-    pub fn fts5(&self, more: &str) -> String {
-        let whole = self.whole.iter().map(String::as_str).chain([more]);
-        let mut parts: Vec<_> = whole.map(|term| format!("\"{term}\"")).collect();
+    pub fn fts5(&self, one_of: &[String]) -> String {
+        let mut parts: Vec<_> = self
+            .whole
+            .iter()
+            .map(|term| format!("\"{term}\""))
+            .collect();
+        parts.extend(either(one_of, '"', " OR "));
         parts.extend(self.beginning.as_ref().map(|term| format!("\"{term}\"*")));
         parts.join(" AND ")
+    }
+}
+
+/// One of these; `None`: there are none.
+fn either(terms: &[String], quote: char, or: &str) -> Option<String> {
+    let quoted = terms.iter().map(|term| format!("{quote}{term}{quote}"));
+    let quoted: Vec<_> = quoted.collect();
+    match quoted.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => Some(format!("({})", several.join(or))),
     }
 }
 
@@ -301,7 +316,10 @@ mod tests {
             "*",
         ] {
             if let Some(asked) = Asked::of(hostile) {
-                for (written, quote) in [(asked.tsquery("x"), '\''), (asked.fts5("x"), '"')] {
+                for (written, quote) in [
+                    (asked.tsquery(&["x".into()]), '\''),
+                    (asked.fts5(&["x".into()]), '"'),
+                ] {
                     let outside: String = written.split(quote).step_by(2).collect();
                     assert!(
                         outside.chars().all(|letter| " &AND:*".contains(letter)),

@@ -52,11 +52,14 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// Wrong passwords that spend an invitation.
+pub const FAILURES: i32 = 10;
+
 impl Model {
     /// Whether it can be accepted at `now`, and why not.
     #[must_use]
     pub fn status(&self, now: DateTime<Utc>) -> InvitationStatus {
-        if self.revoked_at.is_some() {
+        if self.revoked_at.is_some() || self.failures >= FAILURES {
             InvitationStatus::Revoked
         } else if self.uses_left <= 0 {
             InvitationStatus::Accepted
@@ -100,6 +103,11 @@ mod tests {
             ..open.clone()
         };
         assert_eq!(used.status(used.expires_at), InvitationStatus::Accepted);
+        let guessed = Model {
+            failures: FAILURES,
+            ..used.clone()
+        };
+        assert_eq!(guessed.status(now), InvitationStatus::Revoked);
         let revoked = Model {
             revoked_at: Some(now),
             ..used

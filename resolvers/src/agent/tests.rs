@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use super::{AgentMutation, AgentQuery, AgentSpec};
 use crate::{
+    asking::Asking,
     errors::describe,
     model::{ModelMutation, ModelQuery},
     node::NodeQuery,
@@ -120,12 +121,13 @@ impl House {
             keyring,
             providers,
             outbound,
-            authority,
+            authority.clone(),
             EngineOptions::default(),
         );
         let schema = Schema::build(Query::default(), Mutation::default(), EmptySubscription)
             .register_output_type::<AgentSpec>()
             .data(engine)
+            .data(authority)
             .data(limits())
             .finish();
         Self {
@@ -155,6 +157,7 @@ impl House {
         let variables = async_graphql::Variables::from_json(variables);
         let request = Request::new(document)
             .variables(variables)
+            .data(Asking::new(None, RequestContext::default(), true))
             .data(reader.clone());
         let mut response = quiesce(reader.gate(), self.schema.execute(request)).await;
         response.errors.iter_mut().for_each(describe);

@@ -23,7 +23,7 @@ pub enum InvitationStatus {
     Open,
     /// Not any more: it was, as often as it could be.
     Accepted,
-    /// Not any more: it was taken back.
+    /// Not any more: it was taken back, or too many wrong passwords came with it.
     Revoked,
     /// Not any more: it ran out.
     Expired,

@@ -222,7 +222,7 @@ fn conversation(tenant: TenantId, owner: UserId, house: &House) -> conversation:
         title_by_person: true,
         title_due_at: None,
         title_failures: 0,
-        is_indexed: true,
+        is_indexed: false,
         is_archived: false,
         leaf_id: Some(MessageId(id(701))),
         last_message_id: Some(MessageId(id(701))),
@@ -258,7 +258,7 @@ fn said(talk: &conversation::Model) -> message::Model {
         rating: None,
         rating_comment: None,
         summary: None,
-        is_indexed: true,
+        is_indexed: false,
         removed_at: None,
         created_at: talk.created_at,
         updated_at: talk.created_at,
@@ -371,9 +371,24 @@ async fn a_conversation_is_its_owners_until_it_is_shared() {
             })
             .await;
     };
+    // What is shared is found by its words as well, by those with whom it is.
+    house
+        .write(async |tx| entities::search::catch_up(SYSTEM, tx, 10).await.unwrap())
+        .await;
+    let found = async |scope: &Scope| {
+        let document =
+            "{ conversations(filter: { query: \"cloth made\" }) { totalCount nodes { title } } }";
+        let found = house.ask(scope, document, json!({})).await;
+        let nodes = found["conversations"]["nodes"].as_array().map(Vec::len);
+        (nodes, found["conversations"]["totalCount"].clone())
+    };
+    assert_eq!(found(&dan).await, (Some(1), json!(1)));
+    assert_eq!(found(&cyd).await, (Some(0), json!(0)));
     let with_cyd = shared(Grantee::User(cyd.user()), Access::Edit);
     let with_ops = shared(Grantee::Group(vec![GroupId(id(104))]), Access::Read);
     share_with(vec![with_cyd.clone()]).await;
+    assert_eq!(found(&cyd).await, (Some(1), json!(1)));
+    assert_eq!(found(&eve).await, (Some(0), json!(0)));
     check(&[
         (
             &dan,
