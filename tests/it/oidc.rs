@@ -274,6 +274,30 @@ async fn a_trusted_domain_lets_in_and_nothing_else_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_token_leaves_out_is_asked_for() {
+    let Some(mill) = Mill::new().await else {
+        return;
+    };
+    mill.scene.lets_join("example.test").await;
+    let people = json!({ "unproven": { "email_verified": false } });
+    mill.corp.tell("accounts", people).await;
+    let silent = json!({ "email": null, "email_verified": null, "name": null });
+    let fault = json!({ "claims": silent });
+    mill.corp.tell("faults", fault).await;
+    assert_eq!(mill.comes("unproven", &[]).await, Err("no_account".into()));
+    let (_, viewer) = mill.signs_in("ada", &[]).await;
+    assert_eq!(viewer["user"]["email"], "ada@example.test");
+    assert_eq!(viewer["user"]["name"], "ada of the mill");
+    let ill = json!({ "claims": silent, "status": { "/me": 503 } });
+    mill.corp.tell("faults", ill).await;
+    assert_eq!(mill.comes("grace", &[]).await, Err("unavailable".into()));
+    // what another's token says is not said of this one
+    let another = json!({ "claims": { "email": null, "sub": "grace" } });
+    mill.corp.tell("faults", another).await;
+    assert_eq!(mill.comes("ada", &[]).await, Err("invalid_response".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_comes_back_on_any_port() {
     let Some(mill) = Mill::new().await else {
         return;

@@ -27,7 +27,7 @@ use super::{
     CODE_LASTS, Failure, Onward, SCOPE, Stopped,
     claims::{self, Person, Untrusted},
     joining,
-    provider::Provider,
+    provider::{Provider, Unavailable},
     return_to,
     start::{self, Kept},
 };
@@ -56,6 +56,12 @@ struct Flow {
     row: oidc_flow::Model,
     return_to: Url,
     kept: Kept,
+}
+
+impl From<Unavailable> for Failure {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
 }
 
 impl Authority {
@@ -154,8 +160,7 @@ impl Authority {
             tracing::warn!(provider = %name, "an answer came to the address of another provider");
             return Err(Failure::InvalidResponse);
         }
-        let unavailable = |_| Failure::Unavailable;
-        let known = provider.known_or_before().await.map_err(unavailable)?;
+        let known = provider.known_or_before().await?;
         let iss = back.iss.as_deref();
         if iss != Some(config.issuer.as_str()) && (iss.is_some() || known.names_itself()) {
             tracing::warn!(provider = %name, "an answer says that it is of another provider");
@@ -175,15 +180,15 @@ impl Authority {
             return Err(Failure::InvalidResponse);
         }
         let redirect = self.0.oidc.address(name, "callback");
-        let client = provider.client(&known, redirect).map_err(unavailable)?;
+        let client = provider.client(&known, redirect)?;
         let exchange = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .map_err(|error| unavailable(provider.tell(&error)))?
+            .map_err(|error| provider.tell(&error))?
             .set_pkce_verifier(PkceCodeVerifier::new(flow.kept.verifier.clone()));
         let answer = match exchange.request_async(&provider.asker()).await {
             Ok(answer) => answer,
             Err(RequestTokenError::Request(error)) => {
-                return Err(unavailable(provider.tell(&error)));
+                return Err(provider.tell(&error).into());
             }
             Err(error) => {
                 provider.tell(&error);
@@ -193,15 +198,21 @@ impl Authority {
         let now = self.0.clock.now();
         let verified = match claims::verify(config, &known, &answer, &flow.kept.nonce, now) {
             Err(Untrusted::Key) => {
-                let known = provider.with_new_keys(known).await.map_err(unavailable)?;
+                let known = provider.with_new_keys(known).await?;
                 claims::verify(config, &known, &answer, &flow.kept.nonce, now)
             }
             verified => verified,
         };
-        verified.map_err(|error| {
+        let mut person = verified.map_err(|error| {
             provider.tell(&error);
             Failure::InvalidResponse
-        })
+        })?;
+        if !person.is_email_said
+            && let Some(told) = provider.says_of(&client, &answer, &person.subject).await?
+        {
+            person.add(&told);
+        }
+        Ok(person)
     }
 
     /// Our code for that person, where there is an account for him or one may be made.

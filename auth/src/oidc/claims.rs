@@ -3,9 +3,10 @@
 use adapters::sealing::{Secret, equal};
 use chrono::{DateTime, TimeDelta, Utc};
 use openidconnect::{
-    AccessTokenHash, AdditionalClaims, ClaimsVerificationError, ClientId, IdTokenVerifier,
-    IssuerUrl, Nonce, OAuth2TokenResponse, SignatureVerificationError, TokenResponse,
-    core::{CoreJsonWebKey, CoreJwsSigningAlgorithm},
+    AccessTokenHash, AdditionalClaims, ClaimsVerificationError, ClientId, EmptyAdditionalClaims,
+    IdTokenVerifier, IssuerUrl, Nonce, OAuth2TokenResponse, SignatureVerificationError,
+    TokenResponse, UserInfoClaims,
+    core::{CoreGenderClaim, CoreJsonWebKey, CoreJwsSigningAlgorithm},
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub(super) struct Session {
 
 impl AdditionalClaims for Session {}
 
+/// What a provider says of somebody where it is asked.
+pub(super) type Told = UserInfoClaims<EmptyAdditionalClaims, CoreGenderClaim>;
+
 /// Whom a provider vouches for.
 #[derive(Debug, Clone)]
 pub(super) struct Person {
@@ -53,6 +57,8 @@ pub(super) struct Person {
     pub(super) issuer: String,
     /// The account there.
     pub(super) subject: String,
+    /// Whether the token tells an address at all: many leave it to be asked for.
+    pub(super) is_email_said: bool,
     /// An address that the provider says it has proved.
     pub(super) email: Option<String>,
     /// A name for people.
@@ -132,27 +138,32 @@ pub(super) fn verify(
     if !may_be_kept(subject) {
         return Err(Untrusted::Subject);
     }
-    let email = claims
-        .email()
-        .filter(|_| claims.email_verified() == Some(true))
-        .map(|email| email.as_str().trim().to_owned());
-    let named = claims
-        .name()
-        .and_then(|name| name.get(None))
-        .map(|name| name.as_str())
-        .or_else(|| claims.preferred_username().map(|name| name.as_str()));
+    let email = claims.email().map(|email| email.as_str());
+    let named = claims.name().and_then(|name| name.get(None));
+    let named = named.map(|name| name.as_str());
+    let other = claims.preferred_username().map(|name| name.as_str());
     let sid = claims.additional_claims().sid.clone();
     Ok(Person {
         issuer: claims.issuer().as_str().to_owned(),
         subject: subject.to_owned(),
-        email: email.filter(|email| crate::set_up::email(&[], email).is_ok()),
-        name: named.map(name).filter(|name| !name.is_empty()),
+        is_email_said: email.is_some(),
+        email: proven(email, claims.email_verified()),
+        name: named.or(other).and_then(name),
         sid: sid.filter(|sid| may_be_kept(sid)),
         token: Secret::new(token.to_string()),
     })
 }
 
 impl Person {
+    /// Adds what the provider says of the same person where it is asked.
+    pub(super) fn add(&mut self, told: &Told) {
+        let email = told.email().map(|email| email.as_str());
+        self.email = proven(email, told.email_verified());
+        let named = told.name().and_then(|name| name.get(None));
+        let named = named.and_then(|told| name(told.as_str()));
+        self.name = self.name.take().or(named);
+    }
+
     /// The token, where it is short enough to be kept.
     pub(super) fn token_to_keep(&self) -> Option<&str> {
         Some(self.token.expose()).filter(|token| token.len() <= KEPT)
@@ -180,10 +191,18 @@ pub(super) fn may_be_kept(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= SUBJECT && !text.chars().any(char::is_control)
 }
 
+/// The address, if it can be one and the provider says that it has proved it.
+fn proven(email: Option<&str>, is_verified: Option<bool>) -> Option<String> {
+    let email = email.filter(|_| is_verified == Some(true))?.trim();
+    let fits = crate::set_up::email(&[], email).is_ok();
+    fits.then(|| email.to_owned())
+}
+
 /// A name as people may be shown it.
-fn name(text: &str) -> String {
+fn name(text: &str) -> Option<String> {
     let text = sessions::shown(text);
-    text.trim().chars().take(NAME).collect()
+    let text: String = text.trim().chars().take(NAME).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]

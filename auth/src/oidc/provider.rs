@@ -17,8 +17,9 @@ use futures_util::future::BoxFuture;
 use openidconnect::{
     AdditionalProviderMetadata, AuthType, ClientId, ClientSecret, EmptyExtraTokenFields,
     EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields,
-    IssuerUrl, JsonWebKeySet, LogoutProviderMetadata, ProviderMetadata, RedirectUrl,
-    StandardErrorResponse, StandardTokenResponse, TokenUrl,
+    IssuerUrl, JsonWebKeySet, LogoutProviderMetadata, OAuth2TokenResponse, ProviderMetadata,
+    RedirectUrl, StandardErrorResponse, StandardTokenResponse, SubjectIdentifier, TokenUrl,
+    UserInfoError, UserInfoUrl,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
         CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey, CoreJsonWebKeySet,
@@ -30,8 +31,8 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ProviderConfig,
-    claims::Session,
+    Failure, ProviderConfig,
+    claims::{Session, Told},
     http::{self, HttpError},
 };
 
@@ -241,6 +242,7 @@ impl Provider {
         let endpoints = [
             Some(metadata.authorization_endpoint().url()),
             metadata.token_endpoint().map(TokenUrl::url),
+            metadata.userinfo_endpoint().map(UserInfoUrl::url),
             Some(metadata.jwks_uri().url()),
         ];
         if self.config.issuer.starts_with("https:") && endpoints.into_iter().flatten().any(is_plain)
@@ -273,6 +275,30 @@ impl Provider {
                 true => AuthType::RequestBody,
                 false => AuthType::BasicAuth,
             }))
+    }
+
+    /// What it says of the person whom `answer` is about; `None` where it has no address for that.
+    pub(super) async fn says_of(
+        &self,
+        client: &Client,
+        answer: &TokenAnswer,
+        subject: &str,
+    ) -> Result<Option<Told>, Failure> {
+        let token = answer.access_token().clone();
+        // The library takes it for granted that it can stand in a header.
+        let fits = token.secret().bytes().all(|b| b.is_ascii_graphic());
+        let subject = SubjectIdentifier::new(subject.to_owned());
+        let Some(asked) = client.user_info(token, Some(subject)).ok().filter(|_| fits) else {
+            return Ok(None);
+        };
+        let told = asked.request_async(&self.asker()).await;
+        told.map(Some).map_err(|error| {
+            self.tell(&error);
+            match error {
+                UserInfoError::Request(_) => Failure::Unavailable,
+                _ => Failure::InvalidResponse,
+            }
+        })
     }
 
     /// Writes down why it can't be used.

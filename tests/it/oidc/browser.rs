@@ -82,24 +82,27 @@ impl Browser {
         }
         let answer = request.send().await.expect("an answer");
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let mut kept = self.cookies.lock().expect("no test has panicked with it");
-        for cookie in headers.get_all(header::SET_COOKIE) {
-            let cookie = cookie.to_str().expect("a text");
-            let pair = cookie.split(';').next().unwrap_or_default();
-            let (name, value) = pair.split_once('=').expect("a cookie");
-            let key = (site.clone(), name.to_owned());
-            if value.is_empty() || cookie.contains("Max-Age=0") {
-                kept.remove(&key);
-            } else {
-                kept.insert(key, value.to_owned());
-            }
-        }
-        drop(kept);
+        self.keep(&site, &headers);
         Page {
             status,
             headers,
             url: url.clone(),
             text: answer.text().await.expect("a text"),
+        }
+    }
+
+    fn keep(&self, site: &str, headers: &header::HeaderMap) {
+        let mut kept = self.cookies.lock().expect("no test has panicked with it");
+        for cookie in headers.get_all(header::SET_COOKIE) {
+            let cookie = cookie.to_str().expect("a text");
+            let pair = cookie.split(';').next().unwrap_or_default();
+            let (name, value) = pair.split_once('=').expect("a cookie");
+            let key = (site.to_owned(), name.to_owned());
+            if value.is_empty() || cookie.contains("Max-Age=0") {
+                kept.remove(&key);
+            } else {
+                kept.insert(key, value.to_owned());
+            }
         }
     }
 

@@ -122,7 +122,8 @@ async fn our_sign_out_leads_to_the_providers_and_the_providers_ends_ours() {
 async fn sid(client: &Client) -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let done = client.done(SIGN_OUT, json!({})).await;
-    let url = Url::parse(done["providerLogoutUrl"].as_str().expect("an address")).unwrap();
+    let url =
+        Url::parse(done["providerLogoutUrl"].as_str().expect("an address")).expect("an address");
     let hint = url.query_pairs().find(|(key, _)| key == "id_token_hint");
     let token = hint.expect("a hint").1.into_owned();
     let claims = token.split('.').nth(1).expect("claims");
