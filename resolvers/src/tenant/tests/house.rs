@@ -96,6 +96,7 @@ impl House {
             setup_token: None,
             audit_kept: TimeDelta::days(365),
             signing_key_lasts: TimeDelta::days(90),
+            oidc: None,
         };
         let authority = Authority::new(
             db.clone(),
