@@ -139,14 +139,8 @@ async fn unlink(
     now: DateTime<Utc>,
 ) -> Result<Unlinked, CommandError> {
     let path = &["input", "id"];
-    let sessions = session::Entity::anywhere(SCOPE)
-        .filter(session::Column::IdentityId.eq(id))
-        .filter(session::Column::UserId.eq(user))
-        .filter(session::Column::EndedAt.is_null())
-        .order_by_asc(session::Column::Id)
-        .lock_exclusive()
-        .all(&**tx)
-        .await?;
+    // Sessions before the account, in the order in which whoever else holds both takes them.
+    by_identity(user, id).lock_exclusive().all(&**tx).await?;
     // Locked, so that of two that are let go of at once one stays.
     let account = locked(tx, user).await?;
     let own = identity::Entity::anywhere(SCOPE)
@@ -165,6 +159,8 @@ async fn unlink(
         .filter(identity::Column::Id.eq(id))
         .exec(&**tx)
         .await?;
+    // Read again: one may have begun until the account was locked.
+    let sessions = by_identity(user, id).all(&**tx).await?;
     let ended: Vec<_> = sessions
         .into_iter()
         .map(|row| row.id)
@@ -172,6 +168,15 @@ async fn unlink(
         .collect();
     end(tx, &ended, now).await?;
     Ok(Unlinked { user, ended })
+}
+
+/// The sessions of a user that began by this identity and have not ended, by id.
+fn by_identity(user: UserId, id: IdentityId) -> Select<session::Entity> {
+    session::Entity::anywhere(SCOPE)
+        .filter(session::Column::IdentityId.eq(id))
+        .filter(session::Column::UserId.eq(user))
+        .filter(session::Column::EndedAt.is_null())
+        .order_by_asc(session::Column::Id)
 }
 
 /// The account, locked.
