@@ -423,27 +423,6 @@ const CASES: &[Case] = &[
         member: None,
     },
     Case {
-        field: "redeemSignInCode",
-        document: "mutation { redeemSignInCode(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { accessToken errors { code } } }",
-        elsewhere: Elsewhere::Own,
-        is_public: true,
-        member: None,
-    },
-    Case {
-        field: "linkIdentity",
-        document: "mutation { linkIdentity(input: { code: \"nobodys\", codeVerifier: \"nobodys\" }) { user { id } errors { code } } }",
-        elsewhere: Elsewhere::Own,
-        is_public: false,
-        member: None,
-    },
-    Case {
-        field: "unlinkIdentity",
-        document: "mutation { unlinkIdentity(input: { id: \"identity_00000000000000000000000000\" }) { user { id } errors { code } } }",
-        elsewhere: Elsewhere::NotFound,
-        is_public: false,
-        member: Some("NOT_FOUND"),
-    },
-    Case {
         field: "setPlatformAdministrator",
         document: "mutation ($user: ID!) { setPlatformAdministrator(input: { id: $user, isPlatformAdministrator: false }) { user { id } errors { code } } }",
         elsewhere: Elsewhere::Own,

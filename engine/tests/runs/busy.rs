@@ -362,6 +362,7 @@ async fn what_waits_stays_and_waits_behind() {
         now,
         Duration::from_secs(10),
         u64::MAX,
+        false,
     )
     .await
     .unwrap();
