@@ -61,6 +61,8 @@ struct Sight {
 
 /// For how long that is believed.
 const BELIEVED: Duration = Duration::from_secs(2);
+/// How often it is looked while nothing happens.
+const LOOK: Duration = Duration::from_secs(3);
 
 impl Sight {
     /// Whether he still does.
@@ -128,7 +130,21 @@ impl Events {
             if self.done {
                 return Ok(None);
             }
-            self.follow.wait().await?;
+            if let Some(sight) = &mut self.sight {
+                tokio::select! {
+                    waited = self.follow.wait() => waited?,
+                    // Also where nothing is told: he is to know that there is nothing more.
+                    () = tokio::time::sleep(LOOK) => {
+                        if !sight.holds(self.conversation).await? {
+                            self.done = true;
+                            return Err(EventsError::NotFound);
+                        }
+                        continue;
+                    }
+                }
+            } else {
+                self.follow.wait().await?;
+            }
             let Some(record) = self.follow.records().front() else {
                 continue;
             };

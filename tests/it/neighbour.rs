@@ -54,7 +54,7 @@ impl Scene {
 
     /// Somebody of the same tenant with this role.
     pub async fn colleague(&self, role: Role) -> Client {
-        let email = format!("{role:?}@example.test").to_lowercase();
+        let email = format!("another-{role:?}@example.test").to_lowercase();
         invited(self, &self.client, &email, role).await
     }
 

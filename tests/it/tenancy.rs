@@ -544,7 +544,15 @@ async fn answer(client: &Client, case: &Case, all: &Value) -> String {
     if data.is_null() || all_null {
         return "null".into();
     }
-    if data["nodes"].as_array().is_some_and(Vec::is_empty) && data["totalCount"] == 0 {
+    // Whoever has something of his own sees that, and none of the owner's.
+    let is_owners = |node: &Value| {
+        let owners = all.as_object().into_iter().flatten();
+        owners.into_iter().any(|(_, id)| *id == node["id"])
+    };
+    if let Some(nodes) = data["nodes"].as_array()
+        && !nodes.iter().any(is_owners)
+        && data["totalCount"] == nodes.len()
+    {
         return "empty".into();
     }
     "done".into()

@@ -152,12 +152,11 @@ fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
 
 /// Users with a tenant and their membership there.
 fn users(db: DbBackend, tenant: Condition) -> Select<user::Entity> {
-    let mut select = user::Entity::find()
-        .select_only()
-        .column_as(groups_of_user(db), "groups");
+    let mut select = user::Entity::find().select_only();
     select = columns::<user::Entity>(select, "u_");
     select = columns::<tenant::Entity>(select, "t_");
     select = columns::<membership::Entity>(select, "m_");
+    select = select.column_as(groups_of_user(db), "groups");
     let member = Condition::all()
         .add(same(
             (membership::Entity, membership::Column::UserId),
@@ -301,13 +300,12 @@ async fn keyed(
     condition: Condition,
 ) -> Result<Option<Standing>, DbErr> {
     // The key's table is joined first, so that the tenant's condition may name it.
-    let mut select = user::Entity::find()
-        .select_only()
-        .column_as(groups_of_user(db.get_database_backend()), "groups");
+    let mut select = user::Entity::find().select_only();
     select = columns::<user::Entity>(select, "u_");
     select = columns::<api_key::Entity>(select, "k_");
     select = columns::<tenant::Entity>(select, "t_");
     select = columns::<membership::Entity>(select, "m_");
+    select = select.column_as(groups_of_user(db.get_database_backend()), "groups");
     let member = Condition::all()
         .add(same(
             (membership::Entity, membership::Column::UserId),
