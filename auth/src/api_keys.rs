@@ -379,6 +379,15 @@ mod tests {
             },
             NewApiKey {
                 kind: ApiKeyKind::Service,
+                ..personal(None, None)
+            },
+            NewApiKey {
+                may_impersonate: true,
+                ..personal(Some(some), None)
+            },
+            NewApiKey {
+                kind: ApiKeyKind::Service,
+                may_create_users: true,
                 ..personal(Some(some), None)
             },
             personal(None, past),

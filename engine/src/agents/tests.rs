@@ -167,7 +167,7 @@ async fn each_unacceptable_field_is_named() {
                 visibility: Some(Visibility::Group),
                 ..weaver()
             },
-            "visibility: visibility GROUP is not served yet",
+            "visibility: visibility GROUP needs a group: give groupId",
         ),
         (
             CreateAgent {

@@ -365,7 +365,7 @@ async fn the_life_of_an_api_key() {
     assert_eq!(
         (paths.as_slice(), &refused["apiKey"]),
         (
-            ["name", "kind", "expiresAt", "permissions"].as_slice(),
+            ["name", "expiresAt", "permissions"].as_slice(),
             &Value::Null
         )
     );

@@ -174,7 +174,7 @@ async fn each_unacceptable_field_is_named() {
                 visibility: Some(Visibility::Group),
                 ..chat("m")
             },
-            "visibility: visibility GROUP is not served yet",
+            "visibility: visibility GROUP needs a group: give groupId",
         ),
         (
             CreateModel {
