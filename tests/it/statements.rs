@@ -342,9 +342,9 @@ async fn the_statements_of_a_run_are_few() {
             .await;
         assert_eq!(run["status"], "COMPLETED");
         let statements = counted(&scene, id, 1).await.remove(id).unwrap();
-        // one transaction to start it, what the step reads, one to end it
+        // one transaction to start it, what the step reads, one to end it; the audit log, and who sees the conversation
         assert!(
-            statements.len() <= 48,
+            statements.len() <= 52,
             "{}: {statements:#?}",
             statements.len()
         );
