@@ -97,7 +97,7 @@ impl group_member::Entity {
                 membership::Entity,
                 same(
                     (membership::Entity, membership::Column::UserId),
-                    user_id.clone(),
+                    user_id,
                 ),
             )
             .inner_join(
@@ -124,10 +124,10 @@ impl group_member::Entity {
             (group_member::Entity, group_member::Column::Id),
         );
         let of = (group_ancestor::Entity, group_ancestor::Column::GroupId);
-        let mut window = WindowStatement::partition_by(of.clone());
-        window.order_by(name.clone(), page.order(false));
-        window.order_by(id.clone(), page.order(false));
-        let order = [Expr::col(name.clone()), Expr::col(id)];
+        let mut window = WindowStatement::partition_by(of);
+        window.order_by(name, page.order(false));
+        window.order_by(id, page.order(false));
+        let order = [Expr::col(name), Expr::col(id)];
         let select = Self::of_groups(scope, groups, narrowed);
         let mut rows = paged_by(select, &order, false, page).into_query();
         rows.clear_order_by().reset_limit();
