@@ -95,10 +95,7 @@ impl group_member::Entity {
             )
             .inner_join(
                 membership::Entity,
-                same(
-                    (membership::Entity, membership::Column::UserId),
-                    user_id,
-                ),
+                same((membership::Entity, membership::Column::UserId), user_id),
             )
             .inner_join(
                 user::Entity,
