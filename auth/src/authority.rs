@@ -61,7 +61,7 @@ pub struct RequestContext {
 
 /// Who is asking and what they may do. Clones are the same.
 #[derive(Clone)]
-pub struct Authority(pub(crate) Arc<Inner>, Option<Arc<Asked>>);
+pub struct Authority(pub(crate) Arc<Inner>, pub(crate) Option<Arc<Asked>>);
 
 /// What the modules of this crate share.
 pub(crate) struct Inner {

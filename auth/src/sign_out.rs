@@ -2,8 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, Refusal, Scope, SessionId, SystemScope, Tx, UserId, query::*, session,
+    AuditOutcome, CommandError, Refusal, Scope, SessionId, SystemScope, Tx, UserId, query::*,
+    session,
 };
+
+use events::audit;
 
 use crate::{Authority, api_keys::by_session, identity::CredentialId};
 
@@ -33,6 +36,7 @@ impl Authority {
         everywhere: bool,
     ) -> Result<SignedOut, CommandError> {
         let (current, user) = (by_session(scope)?, scope.user());
+        let (asked, clock) = (self.1.clone(), self.0.clock.clone());
         let (ended, own) = self
             .command(move |tx, now| {
                 Box::pin(async move {
@@ -43,6 +47,11 @@ impl Authority {
                         .one(&**tx)
                         .await?;
                     end(tx, &those, now).await?;
+                    if let Some(asked) = asked {
+                        let about = Some(current.to_string());
+                        let entry = asked.entry(about, AuditOutcome::Allowed, &[]);
+                        audit::write(tx, &clock, now, entry).await?;
+                    }
                     Ok((those, own))
                 })
             })

@@ -9,7 +9,7 @@ use adapters::clock::SharedClock;
 use async_graphql::{Context, ID, Result, Value};
 use auth::{Authority, Identity, RequestContext, SignedIn};
 use engine::{Asked, Engine};
-use entities::{CommandError, Refusal, Scope, Tx};
+use entities::{CommandError, Refusal, Scope, Tx, ids};
 use futures_util::future::BoxFuture;
 use loaders::Reader;
 
@@ -192,7 +192,8 @@ impl ContextExt for Context<'_> {
         };
         let fields = input.keys().map(ToString::to_string).collect();
         let target = TARGETS.iter().find_map(|field| match input.get(*field) {
-            Some(Value::String(id)) => Some(id.chars().take(TARGET).collect()),
+            // What has not the form of an id names nothing, and may hold what no database takes.
+            Some(Value::String(id)) => ids::parse(id).map(|_| id.chars().take(TARGET).collect()),
             _ => None,
         });
         let address = self.request().address;

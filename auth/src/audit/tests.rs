@@ -71,6 +71,13 @@ async fn what_is_done_and_what_is_refused() {
         }
     }
     assert_eq!(house.entries(scope.tenant()).await.len(), 3);
+    let auth = house.auth.asked(asked(&scope, "signOut"));
+    let other = house.sign_in().await.identity.scope().clone();
+    auth.sign_out(&other, false).await.unwrap();
+    let out = house.entries(scope.tenant()).await;
+    let out = out.iter().filter(|entry| entry.action == "signOut");
+    assert_eq!(out.count(), 1);
+    let before = house.entries(scope.tenant()).await.len();
     // What was undone never was.
     let auth = house.auth.asked(asked(&scope, "createApiKey"));
     let undone = auth
@@ -82,7 +89,7 @@ async fn what_is_done_and_what_is_refused() {
         })
         .await;
     assert!(undone.is_err());
-    assert_eq!(house.entries(scope.tenant()).await.len(), 3);
+    assert_eq!(house.entries(scope.tenant()).await.len(), before);
 }
 
 #[tokio::test]

@@ -177,7 +177,11 @@ impl SessionMutation {
         #[graphql(desc = "This session or all.")] input: SignOutInput,
     ) -> Result<SignOutPayload> {
         let scope = ctx.scope()?;
-        let ended = ctx.authority().sign_out(&scope, input.everywhere).await;
+        let ended = ctx
+            .authority()
+            .asked(ctx.asked())
+            .sign_out(&scope, input.everywhere)
+            .await;
         Ok(match ctx.settle(ended).await? {
             Ok(done) => SignOutPayload {
                 ended: i32::try_from(done.ended).unwrap_or(i32::MAX),
