@@ -3,12 +3,12 @@
 
 oidc_folder=$root/tests/outside/oidc
 
-# start_oidc: the harness; its address is then in $WEFT_TEST_OIDC, for the suite to read.
+# start_oidc: the harness; its address is then in $oidc_url.
 start_oidc() {
   local port
   prepare_node "$oidc_folder"
   port=$(free_port)
   serve TERM "$work/oidc.log" node "$oidc_folder/provider.mjs" "$port"
   await 30 "the harness of OpenID providers" grep -q '^LISTENING' "$work/oidc.log"
-  export WEFT_TEST_OIDC=http://127.0.0.1:$port
+  oidc_url=http://127.0.0.1:$port
 }
