@@ -11,7 +11,7 @@ use adapters::{
     tasks::Tasks,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use entities::{CommandError, Db, Tx};
+use entities::{CommandError, Db, SystemScope, TenantId, Tx, Within};
 use events::{Asked, Command, Log};
 use futures_util::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
@@ -24,6 +24,9 @@ use crate::{
     signing::SigningKeys,
     watch::Watched,
 };
+
+/// Accounts and credentials are of no one tenant.
+const SYSTEM: SystemScope = SystemScope::of("accounts and credentials");
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -131,7 +134,7 @@ impl Authority {
         Self(self.0.clone(), asked.map(Arc::new))
     }
 
-    /// One transaction of a client's, done once where it came with a key. Secrets in `T` are not to be written: serde skips them,
+    /// One transaction of a client's about accounts and credentials, which are of no one tenant; done once where it came with a key. Secrets in `T` are not to be written: serde skips them,
     /// and a repetition is answered without.
     pub(crate) async fn command_for<T, F>(&self, work: F) -> Result<T, CommandError>
     where
@@ -142,7 +145,29 @@ impl Authority {
     {
         self.0
             .log
-            .command_for(self.1.clone(), move |command| work(command))
+            .command_for(Within::System(SYSTEM), self.1.clone(), move |command| {
+                work(command)
+            })
+            .await
+    }
+
+    /// [`Authority::command_for`] of what is in one tenant, and stays in it.
+    pub(crate) async fn command_within<T, F>(
+        &self,
+        tenant: TenantId,
+        work: F,
+    ) -> Result<T, CommandError>
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: for<'c> FnOnce(&'c mut Command) -> BoxFuture<'c, Result<T, CommandError>>
+            + Send
+            + 'static,
+    {
+        let within = Within::Tenant(tenant);
+        let asked = self.1.clone();
+        self.0
+            .log
+            .command_for(within, asked, move |command| work(command))
             .await
     }
 
@@ -156,7 +181,9 @@ impl Authority {
     {
         self.0
             .log
-            .command(move |command| work(command.tx(), command.now()))
+            .command(Within::System(SYSTEM), move |command| {
+                work(command.tx(), command.now())
+            })
             .await
     }
 }

@@ -162,8 +162,10 @@ impl Authority {
             return Err(CommandError::Refused(refusals));
         }
         let by = scope.clone();
-        self.command_for(move |c| Box::pin(async move { create(c, &by, new).await }))
-            .await
+        self.command_within(by.tenant(), move |c| {
+            Box::pin(async move { create(c, &by, new).await })
+        })
+        .await
     }
 
     /// Changes a group's name or description.
@@ -177,7 +179,7 @@ impl Authority {
         change: ChangeGroup,
     ) -> Result<GroupId, CommandError> {
         let by = scope.clone();
-        self.command_for(move |c| {
+        self.command_within(by.tenant(), move |c| {
             Box::pin(async move {
                 let group = managed(c, &by, id, PATH).await?;
                 if let Some(description) = &change.description {
@@ -216,8 +218,10 @@ impl Authority {
         force: bool,
     ) -> Result<Vec<GroupId>, CommandError> {
         let by = scope.clone();
-        self.command_for(move |c| Box::pin(async move { delete(c, &by, id, force).await }))
-            .await
+        self.command_within(by.tenant(), move |c| {
+            Box::pin(async move { delete(c, &by, id, force).await })
+        })
+        .await
     }
 
     /// Makes somebody a member of a group, or another kind of member.
@@ -233,7 +237,7 @@ impl Authority {
         role: Role,
     ) -> Result<GroupId, CommandError> {
         let by = scope.clone();
-        self.command_for(move |c| {
+        self.command_within(by.tenant(), move |c| {
             Box::pin(async move {
                 let group = managed(c, &by, id, &["input", "groupId"]).await?;
                 let there = member(c, &by, id, user).await?;
@@ -297,7 +301,7 @@ impl Authority {
         user: UserId,
     ) -> Result<GroupId, CommandError> {
         let by = scope.clone();
-        self.command_for(move |c| {
+        self.command_within(by.tenant(), move |c| {
             Box::pin(async move {
                 let group = found(c, &by, id, &["input", "groupId"]).await?;
                 let there = member(c, &by, id, user).await?;

@@ -392,7 +392,7 @@ mod tests {
 
         membership::Entity::change_in(&scope)
             .col_expr(membership::Column::Role, Expr::value("MEMBER"))
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         house.clock.advance(Duration::from_secs(2));
@@ -450,7 +450,7 @@ mod tests {
         let house = House::new().await;
         let signed_in = house.set_up().await;
         let first = &signed_in.identity;
-        let db = house.db.system(SCOPE);
+        let db = house.db.owner(SCOPE);
         let other = TenantId(uuid::Uuid::from_u128(1));
         tenant::Entity::add(
             db,
@@ -539,7 +539,7 @@ mod tests {
         let house = House::new().await;
         let signed_in = house.set_up().await;
         let token = signed_in.access_token.expose();
-        let db = house.db.system(SCOPE);
+        let db = house.db.owner(SCOPE);
         let seen = async || {
             house.clock.advance(Duration::from_secs(2));
             house.identify(token).await
@@ -579,7 +579,7 @@ mod tests {
         let by_key = house.identify(key.expose()).await.unwrap();
         membership::Entity::change_in(&scope)
             .col_expr(membership::Column::Role, Expr::value("MEMBER"))
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         for identity in [&by_session, &by_key] {
@@ -674,7 +674,7 @@ mod tests {
         let gone = Some(house.clock.now());
         membership::Entity::change_in(&scope)
             .col_expr(membership::Column::EndedAt, Expr::value(gone))
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         assert!(left(None, all).await.is_none());

@@ -5,7 +5,7 @@ use adapters::sealing::{Secret, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
     CommandError, CredentialKind, GroupId, InvitationId, MembershipId, Permission, Refusal, Role,
-    Scope, SessionId, SystemScope, TenantId, Tx, UserId, UserKind, input,
+    Scope, SessionId, SystemScope, TenantId, Tx, UserId, UserKind, Within, input,
     invitation::{self, FAILURES},
     invitation_group, membership,
     query::*,
@@ -366,7 +366,7 @@ impl Authority {
         let standing = self
             .0
             .log
-            .command::<_, CommandError, _>(move |c| {
+            .command::<_, CommandError, _>(Within::System(SCOPE), move |c| {
                 Box::pin(async move {
                     let now = c.now();
                     let open = open(c.tx(), &digest, now).await?;
@@ -462,7 +462,7 @@ impl Authority {
         let standing = self
             .0
             .log
-            .command::<_, CommandError, _>(move |c| {
+            .command::<_, CommandError, _>(Within::System(SCOPE), move |c| {
                 Box::pin(async move {
                     let now = c.now();
                     let open = open(c.tx(), &digest, now).await?;

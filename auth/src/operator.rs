@@ -3,7 +3,7 @@
 use adapters::{clock::SharedClock, sealing::Secret};
 use chrono::{DateTime, Utc};
 use entities::{
-    AuditOutcome, CommandError, Db, DbErr, SystemScope, TenantId, Tx, UserId, query::*,
+    AuditOutcome, CommandError, Db, DbErr, SystemScope, TenantId, Tx, UserId, Within, query::*,
     standing::memberships_of, tenant, user,
 };
 use events::audit::{self, Entry, INSTALLATION};
@@ -90,7 +90,7 @@ pub async fn reset_password(
     email: &str,
     tenant: Option<&str>,
 ) -> Result<IssuedReset, OperatorError> {
-    let tx = db.begin().await?;
+    let tx = db.begin(Within::System(SCOPE)).await?;
     let account = find(&tx, email, tenant).await?;
     if !account.is_active {
         return Err(OperatorError::Deactivated(email.to_owned()));
@@ -124,7 +124,7 @@ pub async fn set_platform_administrator(
     email: &str,
     is_administrator: bool,
 ) -> Result<bool, OperatorError> {
-    let tx = db.begin().await?;
+    let tx = db.begin(Within::System(SCOPE)).await?;
     let account = find(&tx, email, None).await?;
     if is_administrator && !account.is_active {
         return Err(OperatorError::Deactivated(email.to_owned()));

@@ -220,7 +220,7 @@ mod tests {
     async fn idle_time_never_passes_the_end() {
         let house = House::new().await;
         let signed_in = house.set_up().await;
-        let db = house.db.system(SCOPE);
+        let db = house.db.owner(SCOPE);
         let ends_at = house.auth.0.clock.now() + TimeDelta::days(1);
         session::Entity::change_anywhere(SCOPE)
             .col_expr(session::Column::EndsAt, Expr::value(ends_at))

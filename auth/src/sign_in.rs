@@ -302,7 +302,7 @@ mod tests {
     async fn an_inactive_account_membership_or_tenant_is_the_same_answer() {
         let house = House::new().await;
         let scope = house.set_up().await.identity.scope().clone();
-        let db = house.db.system(SCOPE);
+        let db = house.db.owner(SCOPE);
         let answer = async || {
             house
                 .auth
@@ -342,7 +342,7 @@ mod tests {
     async fn the_tenant_last_used_is_chosen_and_managed_accounts_come_first() {
         let house = House::new().await;
         let first = house.set_up().await.identity;
-        let db = house.db.system(SCOPE);
+        let db = house.db.owner(SCOPE);
         let other = TenantId(uuid::Uuid::from_u128(1));
         let now = first.tenant().created_at;
         tenant::Entity::add(

@@ -48,7 +48,7 @@ impl House {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SCOPE)).await.unwrap();
+        migration::migrate(db.owner(SCOPE)).await.unwrap();
         let clock = Arc::new(ManualClock::new(
             DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
         ));

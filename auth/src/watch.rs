@@ -396,7 +396,7 @@ mod tests {
 
         membership::Entity::change_in(&scope)
             .col_expr(membership::Column::IsActive, Expr::value(false))
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         house.auth.look(false).await.unwrap();
@@ -412,7 +412,7 @@ mod tests {
         let now = Some(house.auth.0.clock.now());
         session::Entity::change_anywhere(SCOPE)
             .col_expr(session::Column::EndedAt, Expr::value(now))
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         assert_eq!(
@@ -455,7 +455,7 @@ mod tests {
                     role: Set(role),
                     ..Default::default()
                 })
-                .exec(house.db.system(SCOPE))
+                .exec(house.db.owner(SCOPE))
                 .await
                 .unwrap();
             for (authority, rights) in [(&house.auth, &mut here), (&elsewhere, &mut there)] {
@@ -480,7 +480,7 @@ mod tests {
                 role: Set(Role::Editor),
                 ..Default::default()
             })
-            .exec(house.db.system(SCOPE))
+            .exec(house.db.owner(SCOPE))
             .await
             .unwrap();
         let newer = house.auth.again(&identity).await.unwrap();

@@ -27,7 +27,7 @@ impl Engine {
     pub async fn cancel_run(&self, scope: &Scope, id: RunId) -> Result<RunId, CommandError> {
         may(scope)?;
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let not_found = || Refusal::not_found(&["input", "id"], id);
                 let seen = run::Entity::seen(&scope).filter(run::Column::Id.eq(id));

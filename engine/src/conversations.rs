@@ -48,7 +48,7 @@ impl Engine {
         may(scope)?;
         check_title(input.title.as_deref())?;
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 if let Some(agent) = input.agent {
                     usable_agent(c, &scope, agent, &["input", "agentId"]).await?;
@@ -75,7 +75,7 @@ impl Engine {
         may(scope)?;
         check_title(input.title.as_ref().and_then(Option::as_deref))?;
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let mut row = locked(c, &scope, id, Access::Edit, &["input", "id"]).await?;
                 if let Some(Some(agent)) = input.agent {
@@ -132,7 +132,7 @@ impl Engine {
     ) -> Result<ConversationId, CommandError> {
         may(scope)?;
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let row = locked(c, &scope, id, Access::Manage, &["input", "id"]).await?;
                 let open = [RunStatus::Queued, RunStatus::Running, RunStatus::Waiting];

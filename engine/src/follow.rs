@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use adapters::clock::BootInstant;
 use entities::{
-    ConversationId, DbErr, Permission, Principal, Role, RunId, Scope, UserId, conversation,
+    ConversationId, DbErr, Permission, Principal, Role, RunId, Scope, UserId, Within, conversation,
     query::*, run,
 };
 use events::{CursorError, Follow, FollowError, Record};
@@ -85,7 +85,7 @@ impl Sight {
         let Some(scope) = authority.scope_of_run(tenant, user, key, most).await? else {
             return Ok(false);
         };
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(Within::Tenant(tenant));
         let seen = conversation::Entity::seen(&scope)
             .filter(conversation::Column::Id.eq(conversation))
             .one(&**snapshot.tx().await?)
@@ -257,7 +257,7 @@ impl Engine {
     ) -> Result<Events, EventsError> {
         may(scope)?;
         let _turn = self.log().turn().await;
-        let snapshot = self.log().snapshot();
+        let snapshot = self.log().snapshot(Within::Tenant(scope.tenant()));
         let tx = snapshot.tx().await?;
         let conversation = conversation::Entity::seen(scope)
             .filter(conversation::Column::Id.eq(id))
@@ -294,7 +294,7 @@ impl Engine {
     ) -> Result<Events, EventsError> {
         may(scope)?;
         let _turn = self.log().turn().await;
-        let snapshot = self.log().snapshot();
+        let snapshot = self.log().snapshot(Within::Tenant(scope.tenant()));
         let tx = snapshot.tx().await?;
         let run = run::Entity::seen(scope)
             .filter(run::Column::Id.eq(id))

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    CommandError, ConversationId, MessageId, RunId, RunStatus, TenantId, conversation, db, message,
-    query::*, run, run_step, search, stream, tool_call,
+    CommandError, ConversationId, MessageId, RunId, RunStatus, TenantId, Within, conversation, db,
+    message, query::*, run, run_step, search, stream, tool_call,
 };
 use events::Command;
 use tokio::time::{MissedTickBehavior, interval};
@@ -118,7 +118,9 @@ impl Engine {
         while !self.closing().is_cancelled() {
             let piece = self
                 .log()
-                .command(move |c| Box::pin(async move { forget(c, tenant, id, before).await }))
+                .command(Within::Tenant(tenant), move |c| {
+                    Box::pin(async move { forget(c, tenant, id, before).await })
+                })
                 .await?;
             match piece {
                 Piece::Some => {}

@@ -1,6 +1,6 @@
 //! Keeping what is said findable: the index of words follows the rows, a moment later and off the path of what is said.
 
-use entities::{CommandError, search};
+use entities::{CommandError, Within, search};
 
 use crate::{Engine, start::SYSTEM};
 
@@ -32,7 +32,7 @@ impl Engine {
         {
             let taken = self
                 .log()
-                .command::<_, CommandError, _>(|c| {
+                .command::<_, CommandError, _>(Within::System(SYSTEM), |c| {
                     Box::pin(async move { Ok(search::catch_up(SYSTEM, c.tx(), BATCH).await?) })
                 })
                 .await?;

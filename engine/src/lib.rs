@@ -45,7 +45,7 @@ use adapters::{
     sealing::Keyring,
 };
 use auth::Authority;
-use entities::{CommandError, RunId, WorkerId};
+use entities::{CommandError, RunId, TenantId, Within, WorkerId};
 pub use events::Asked;
 use events::{Command, Log, Work};
 use providers::Providers;
@@ -174,13 +174,16 @@ impl Engine {
         }
     }
 
-    /// A command of a client's: one transaction, done once where it came with a key.
-    pub(crate) async fn command<T, F>(&self, work: F) -> Result<T, CommandError>
+    /// A command of a client's in his tenant: one transaction, done once where it came with a key.
+    pub(crate) async fn command<T, F>(&self, tenant: TenantId, work: F) -> Result<T, CommandError>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, CommandError> + Send + 'static,
     {
-        self.log().command_for(self.asked.clone(), work).await
+        let within = Within::Tenant(tenant);
+        self.log()
+            .command_for(within, self.asked.clone(), work)
+            .await
     }
 
     /// The log.

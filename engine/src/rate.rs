@@ -44,7 +44,7 @@ impl Engine {
             }
         }
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 const PATH: &[&str] = &["input", "id"];
                 let (_, mut row) =

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    ChangeAction, CommandError, ConversationId, RunStatus, TenantId, conversation, query::*, run,
-    tenant,
+    ChangeAction, CommandError, ConversationId, RunStatus, TenantId, Within, conversation,
+    query::*, run, tenant,
 };
 use events::Command;
 use tokio::time::{MissedTickBehavior, interval};
@@ -85,7 +85,7 @@ impl Engine {
                 last = id;
                 let is_deleted = self
                     .log()
-                    .command::<_, CommandError, _>(move |c| {
+                    .command::<_, CommandError, _>(Within::Tenant(tenant), move |c| {
                         Box::pin(async move { delete(c, tenant, id, before).await })
                     })
                     .await?;

@@ -106,7 +106,7 @@ impl Engine {
         access: Access,
     ) -> Result<Shareable, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let owner = locked(c, &scope, what).await?;
                 if what.kind == ResourceKind::Conversation && access < Access::Read {
@@ -136,7 +136,7 @@ impl Engine {
         with: With,
     ) -> Result<Shareable, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 locked(c, &scope, what).await?;
                 if let With::Tenant(tenant) = with

@@ -6,7 +6,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
     CallPurpose, ChangeAction, CommandError, ConversationId, DbErr, MessageRole, ModelId,
-    ModelProvider, RunStatus, conversation, llm_model, message, model_call, query::*, run, tenant,
+    ModelProvider, RunStatus, TenantId, Within, conversation, llm_model, message, model_call,
+    query::*, run, tenant,
 };
 use providers::{ChatMessage, ChatRequest, Endpoint};
 use tokio::{
@@ -95,23 +96,24 @@ impl Engine {
 
     async fn take_titles(&self, room: &Arc<Semaphore>) -> Result<(), CommandError> {
         loop {
-            let due: Vec<ConversationId> = conversation::Entity::anywhere(SYSTEM)
+            let due: Vec<(ConversationId, TenantId)> = conversation::Entity::anywhere(SYSTEM)
                 .filter(conversation::Column::TitleDueAt.lte(self.clock().now()))
                 .order_by_asc(conversation::Column::TitleDueAt)
                 .limit(AT_ONCE as u64)
                 .select_only()
                 .column(conversation::Column::Id)
+                .column(conversation::Column::TenantId)
                 .into_tuple()
                 .all(self.log().db().reader(SYSTEM))
                 .await?;
             let is_full = due.len() == AT_ONCE;
-            for conversation in due {
+            for (conversation, tenant) in due {
                 let room = tokio::select! {
                     () = self.closing().cancelled() => return Ok(()),
                     room = room.clone().acquire_owned() => room,
                 };
                 let Ok(room) = room else { return Ok(()) };
-                if !self.claim_title(conversation).await? {
+                if !self.claim_title(tenant, conversation).await? {
                     continue;
                 }
                 let engine = self.clone();
@@ -119,7 +121,7 @@ impl Engine {
                     tokio::select! {
                         // It stays due; another process writes it, or the next start.
                         () = engine.closing().cancelled() => {}
-                        done = engine.write_title(conversation) => if let Err(error) = done {
+                        done = engine.write_title(tenant, conversation) => if let Err(error) = done {
                             tracing::debug!(%conversation, error = &error as &dyn std::error::Error, "failed to write a title");
                         },
                     }
@@ -133,9 +135,13 @@ impl Engine {
     }
 
     /// Whether this process is the one that writes it.
-    async fn claim_title(&self, conversation: ConversationId) -> Result<bool, CommandError> {
+    async fn claim_title(
+        &self,
+        tenant: TenantId,
+        conversation: ConversationId,
+    ) -> Result<bool, CommandError> {
         self.log()
-            .command(move |c| {
+            .command(Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     let claimed = conversation::Entity::change_anywhere(SYSTEM)
                         .filter(conversation::Column::Id.eq(conversation))
@@ -152,9 +158,9 @@ impl Engine {
             .await
     }
 
-    async fn write_title(&self, id: ConversationId) -> Result<(), CommandError> {
-        let Some(subject) = self.subject(id).await? else {
-            return self.store_title(id, None, None).await;
+    async fn write_title(&self, tenant: TenantId, id: ConversationId) -> Result<(), CommandError> {
+        let Some(subject) = self.subject(tenant, id).await? else {
+            return self.store_title((tenant, id), None, None).await;
         };
         // The one call that shows whether a model does better is an answer's.
         if gate(&subject.model, self.clock().now()) != Gate::Closed {
@@ -164,17 +170,17 @@ impl Engine {
         if subject.model.provider == ModelProvider::Builtin {
             // It writes nothing, it quotes.
             let title = cleaned(first_sentence(&subject.question));
-            return self.store_title(id, title, None).await;
+            return self.store_title((tenant, id), title, None).await;
         }
         let endpoint = {
-            let snapshot = self.log().snapshot();
+            let snapshot = self.log().snapshot(Within::Tenant(tenant));
             self.endpoint(snapshot.tx().await?, &subject.model).await
         };
         match endpoint {
-            Ok(endpoint) => self.ask_for_title(id, subject, endpoint).await,
+            Ok(endpoint) => self.ask_for_title((tenant, id), subject, endpoint).await,
             Err(DbErr::Custom(reason)) => {
                 tracing::debug!(conversation = %id, reason, "no title: the model can't be called");
-                self.store_title(id, None, None).await
+                self.store_title((tenant, id), None, None).await
             }
             Err(error) => Err(error.into()),
         }
@@ -182,7 +188,7 @@ impl Engine {
 
     async fn ask_for_title(
         &self,
-        id: ConversationId,
+        id: (TenantId, ConversationId),
         subject: Subject,
         endpoint: Endpoint,
     ) -> Result<(), CommandError> {
@@ -211,8 +217,12 @@ impl Engine {
 
     /// What there is to be named: the first question and the newest answer that came to its end. `None`: nothing, or a person
     /// named it.
-    async fn subject(&self, id: ConversationId) -> Result<Option<Subject>, DbErr> {
-        let snapshot = self.log().snapshot();
+    async fn subject(
+        &self,
+        tenant: TenantId,
+        id: ConversationId,
+    ) -> Result<Option<Subject>, DbErr> {
+        let snapshot = self.log().snapshot(Within::Tenant(tenant));
         let tx = snapshot.tx().await?;
         let untitled = conversation::Entity::anywhere(SYSTEM)
             .filter(conversation::Column::Id.eq(id))
@@ -277,12 +287,12 @@ impl Engine {
     /// then there will be none.
     async fn store_title(
         &self,
-        id: ConversationId,
+        (tenant, id): (TenantId, ConversationId),
         title: Option<String>,
         call: Option<(run::Model, model_call::Model)>,
     ) -> Result<(), CommandError> {
         self.log()
-            .command(move |c| {
+            .command(Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     let of = conversation::Entity::anywhere(SYSTEM)
                         .filter(conversation::Column::Id.eq(id));

@@ -11,8 +11,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, DbErr, ModelId, RunId, SystemScope, TenantId, UserId, llm_model, model_turn, run,
-    turns::Given,
+    CommandError, DbErr, ModelId, RunId, SystemScope, TenantId, UserId, Within, llm_model,
+    model_turn, run, turns::Given,
 };
 use tokio::{
     sync::oneshot,
@@ -207,7 +207,7 @@ impl Engine {
         let engine = self.clone();
         let given = self
             .log()
-            .command::<Vec<Given>, CommandError, _>(move |c| {
+            .command::<Vec<Given>, CommandError, _>(Within::System(SYSTEM), move |c| {
                 Box::pin(async move {
                     model_turn::Entity::decide(SYSTEM, c.tx(), model).await?;
                     // Nobody waits any more, and the row that would be taken away was not there yet.
@@ -230,7 +230,7 @@ impl Engine {
     async fn give_back(&self, id: Uuid, model: ModelId) -> Result<(), DbErr> {
         let given = self
             .log()
-            .command::<Vec<Given>, CommandError, _>(move |c| {
+            .command::<Vec<Given>, CommandError, _>(Within::System(SYSTEM), move |c| {
                 Box::pin(async move {
                     model_turn::Entity::decide(SYSTEM, c.tx(), model).await?;
                     model_turn::Entity::give_back(SYSTEM, c.tx(), id).await?;
@@ -308,7 +308,7 @@ impl Engine {
         for model in model_turn::Entity::vacant(SYSTEM, reader, &models, now).await? {
             let given = self
                 .log()
-                .command::<Vec<Given>, CommandError, _>(move |c| {
+                .command::<Vec<Given>, CommandError, _>(Within::System(SYSTEM), move |c| {
                     Box::pin(async move {
                         model_turn::Entity::decide(SYSTEM, c.tx(), model).await?;
                         Ok(model_turn::Entity::give(SYSTEM, c.tx(), model, c.now()).await?)

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use adapters::meter;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use entities::{
-    AgentId, BookingKind, CommandError, ConversationId, DbErr, RunStatus, UserId, booking, health,
-    model_call, model_minute, run,
+    AgentId, BookingKind, CommandError, ConversationId, DbErr, RunStatus, UserId, Within, booking,
+    health, model_call, model_minute, run,
     usage::{Additions, Hour, Money, Used},
 };
 use events::Command;
@@ -227,7 +227,7 @@ impl Engine {
         while booking::Entity::is_any(SYSTEM, self.log().db().reader(SYSTEM)).await? {
             let taken = self
                 .log()
-                .command::<_, CommandError, _>(|c| {
+                .command::<_, CommandError, _>(Within::System(SYSTEM), |c| {
                     Box::pin(async move {
                         let bookings = booking::Entity::take(SYSTEM, c.tx(), BATCH).await?;
                         additions(&bookings).write(c.tx()).await?;

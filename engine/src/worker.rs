@@ -8,8 +8,8 @@ use std::{
 
 use adapters::clock::BootInstant;
 use entities::{
-    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, db, message, model_turn,
-    query::*, run, runs::Candidate, tenant,
+    CommandError, ConversationId, DbErr, RunId, RunStatus, TenantId, Within, db, message,
+    model_turn, query::*, run, runs::Candidate, tenant,
 };
 use tokio::{
     sync::watch,
@@ -131,7 +131,7 @@ impl Engine {
                 // A command that does nothing but wake the others.
                 let woken: Result<(), CommandError> = self
                     .log()
-                    .command(|c| {
+                    .command(Within::System(start::SYSTEM), |c| {
                         Box::pin(async move {
                             c.wake_workers();
                             Ok(())
@@ -282,7 +282,7 @@ impl Engine {
     /// Fairness is worth no run: what goes wrong here is only said.
     async fn note_served(&self, tenants: BTreeSet<TenantId>) {
         let noted = async {
-            let tx = self.log().db().begin().await?;
+            let tx = self.log().db().begin(Within::System(start::SYSTEM)).await?;
             // One by one, in one order for all processes.
             for tenant in &tenants {
                 tenant::Entity::change_anywhere(start::SYSTEM)
@@ -350,7 +350,7 @@ impl Engine {
         let stream = ConversationId(candidate.conversation_id).0;
         let taken: Result<_, CommandError> = self
             .log()
-            .command(move |c| {
+            .command(Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     if c.try_lock(tenant, stream).await?.is_none() {
                         return Ok((false, None));

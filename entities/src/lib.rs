@@ -24,7 +24,7 @@ pub mod turns;
 pub mod usage;
 
 pub use audience::{Audience, Audiences, Grantee, Reach, Shared};
-pub use db::{Backend, Db, DbErr, Snapshot, Tx};
+pub use db::{Backend, Db, DbErr, Snapshot, Tx, Within};
 pub use ids::{
     AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId, GroupMemberId,
     IdError, IdentityId, InvitationId, MembershipId, MessageId, ModelId, RunId, SecretId,

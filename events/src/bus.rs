@@ -115,7 +115,7 @@ pub(crate) async fn send(log: Log) {
                 "select pg_notify($1, $2)",
                 [CHANNEL.into(), text.into()],
             );
-            if let Err(error) = log.db().system(SYSTEM).execute_raw(sql).await {
+            if let Err(error) = log.db().reader(SYSTEM).execute_raw(sql).await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a hint was lost");
             }
         }

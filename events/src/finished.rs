@@ -109,7 +109,7 @@ async fn one(log: &Log) -> Result<bool, DbErr> {
     {
         return Ok(false);
     }
-    let tx = log.db().begin_deltas().await?;
+    let tx = log.db().begin_deltas(SYSTEM).await?;
     // Nothing is lost where the disk loses it: the rows of before say the same.
     tx.execute_unprepared("set local synchronous_commit = off")
         .await?;

@@ -76,7 +76,7 @@ pub(crate) async fn fold(db: &Db, one: &Semaphore) -> Result<(), DbErr> {
             add(streams.entry(record.stream).or_default(), record);
         }
         let folded: Vec<(Record, Originals)> = streams.into_values().flatten().collect();
-        let tx = db.begin_deltas().await?;
+        let tx = db.begin_deltas(SYSTEM).await?;
         for chunk in shapes(&folded) {
             let mut sql = String::from(
                 "insert into events (tenant_id, stream_id, seq, run_id, attempt, n, v, at, kind, payload, originals) values ",

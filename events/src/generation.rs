@@ -1,7 +1,7 @@
 //! Which generation of the database this is: numbers of an earlier one may have been given to something else since.
 
 use adapters::clock::SharedClock;
-use entities::{Backend, Db, DbErr, SystemScope, meta};
+use entities::{Backend, Db, DbErr, SystemScope, Within, meta};
 use sea_orm::{ActiveModelTrait, ConnectionTrait, IntoActiveModel, QuerySelect, Set};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ pub(crate) async fn begin(db: &Db, clock: &SharedClock) -> Result<State, LogErro
             timeline(db).await
         }
     };
-    let tx = db.begin().await?;
+    let tx = db.begin(Within::System(SYSTEM)).await?;
     // Locked: replicas that start together after a failover must agree.
     let Some(row) = meta::Entity::anywhere(SYSTEM)
         .lock_exclusive()
@@ -85,7 +85,7 @@ pub(crate) async fn end(db: &Db) -> Result<(), DbErr> {
     if db.backend() == Backend::Postgres {
         return Ok(());
     }
-    let tx = db.begin().await?;
+    let tx = db.begin(Within::System(SYSTEM)).await?;
     if let Some(row) = meta::Entity::anywhere(SYSTEM).one(&*tx).await? {
         let mut row = row.into_active_model();
         row.clean_stop = Set(true);
@@ -103,7 +103,7 @@ async fn boot_id(clock: &SharedClock) -> String {
 }
 
 async fn durable(db: &Db) -> Result<(), LogError> {
-    let row = db.system(SYSTEM).query_one_raw(sql("show fsync")).await?;
+    let row = db.owner(SYSTEM).query_one_raw(sql("show fsync")).await?;
     let fsync: Option<String> = row.and_then(|row| row.try_get_by(0).ok());
     if fsync.as_deref() == Some("off") {
         Err(LogError::NotDurable)
@@ -115,7 +115,7 @@ async fn durable(db: &Db) -> Result<(), LogError> {
 /// The cluster and its timeline: a failover or a restore to a point in time begins another one.
 async fn timeline(db: &Db) -> Option<String> {
     let query = "select (pg_control_system()).system_identifier::text || '/' || (pg_control_checkpoint()).timeline_id::text";
-    let row = db.system(SYSTEM).query_one_raw(sql(query)).await;
+    let row = db.owner(SYSTEM).query_one_raw(sql(query)).await;
     // A role that may not ask gets no warning of a failover by this; everything else holds.
     row.ok().flatten().and_then(|row| row.try_get_by(0).ok())
 }

@@ -9,7 +9,7 @@ use std::{
 
 use adapters::{clock::SharedClock, tasks::Tasks};
 use chrono::{DateTime, Utc};
-use entities::{AuditOutcome, CommandError, Db, DbErr, RunId, Snapshot, TenantId};
+use entities::{AuditOutcome, CommandError, Db, DbErr, RunId, Snapshot, TenantId, Within};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, broadcast, watch},
@@ -165,12 +165,12 @@ impl Log {
         Ok(log)
     }
 
-    /// Does `work` in one transaction, in a task of its own: dropping the future does not undo it half. What it appended is
+    /// Does `work` in one transaction, on one side of the wall between tenants, in a task of its own: dropping the future does not undo it half. What it appended is
     /// published after the commit.
     ///
     /// # Errors
     /// What `work` answers, then nothing was done; or that the database failed.
-    pub async fn command<T, E, F>(&self, work: F) -> Result<T, E>
+    pub async fn command<T, E, F>(&self, within: Within, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<CommandError> + Send + 'static,
@@ -179,7 +179,7 @@ impl Log {
         let log = self.clone();
         let task = self.0.tasks.spawn("a command", async move {
             let done = async {
-                let tx = log.0.db.begin().await.map_err(CommandError::from)?;
+                let tx = log.0.db.begin(within).await.map_err(CommandError::from)?;
                 let mut command = Command::new(tx, log.0.clock.clone());
                 match work(&mut command).await {
                     Ok(value) => {
@@ -211,16 +211,21 @@ impl Log {
     ///
     /// # Errors
     /// As [`Log::command`]; a conflict where the key was used with another input.
-    pub async fn command_for<T, E, F>(&self, asked: Option<Arc<Asked>>, work: F) -> Result<T, E>
+    pub async fn command_for<T, E, F>(
+        &self,
+        within: Within,
+        asked: Option<Arc<Asked>>,
+        work: F,
+    ) -> Result<T, E>
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
         E: From<CommandError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut Command) -> Work<'c, T, E> + Send + 'static,
     {
         let Some(asked) = asked else {
-            return self.command(work).await;
+            return self.command(within, work).await;
         };
-        self.command(move |c| {
+        self.command(within, move |c| {
             Box::pin(async move {
                 if let Some(once) = asked.once()
                     && let Begun::Before(done) = once.begin(c.tx(), c.now()).await?
@@ -413,8 +418,8 @@ impl Log {
 
     /// A view for one request.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.0.db.snapshot()
+    pub fn snapshot(&self, within: Within) -> Snapshot {
+        self.0.db.snapshot(within)
     }
 
     /// The database.

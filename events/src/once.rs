@@ -5,7 +5,7 @@ use adapters::sealing::Keyring;
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
     Backend, CommandError, DbErr, Principal, Refusal, Scope, SystemScope, TenantId, Tx, UserId,
-    idempotency, query::*,
+    Within, idempotency, query::*,
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde::{Serialize, de::DeserializeOwned};
@@ -219,7 +219,8 @@ pub(crate) async fn sweep(log: Log) {
 }
 
 async fn forget(log: &Log) -> Result<u64, CommandError> {
-    log.command::<_, CommandError, _>(|c| {
+    let within = Within::System(SystemScope::of("forgetting keys"));
+    log.command::<_, CommandError, _>(within, |c| {
         Box::pin(async move {
             let (backend, place) = match c.tx().backend() {
                 Backend::Postgres => (DbBackend::Postgres, "$1"),

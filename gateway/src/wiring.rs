@@ -50,6 +50,9 @@ pub enum WiringError {
     /// A database in memory would be another one for each connection.
     #[error("setting `database_url`: `sqlite:` needs the path of a file")]
     NoFile,
+    /// Its own wall between tenants has a hole.
+    #[error("setting `database_url`: the database does not hold tenants apart: {0}")]
+    Wall(String),
     /// The log can't be used.
     #[error("setting `database_url`: {0}")]
     Log(#[source] LogError),
@@ -113,13 +116,14 @@ impl Ground {
     /// Connects to the database and brings its schema up to date.
     ///
     /// # Errors
-    /// It can't be reached or changed.
+    /// It can't be reached or changed, or would not hold tenants apart.
     pub async fn database(&self) -> Result<Db, WiringError> {
         if let Location::Postgres(url) = &self.location {
             reach(url).await?;
         }
         let db = Db::connect(&self.location).await?;
-        migration::migrate(db.system(SCOPE)).await?;
+        migration::migrate(db.owner(SCOPE)).await?;
+        db.probe_wall().await?.map_err(WiringError::Wall)?;
         Ok(db)
     }
 }

@@ -6,7 +6,7 @@ use entities::{
     AgentId, ConversationId, Permission, Scope, conversation, each,
     page::{self, Page, Rows, paged},
     query::*,
-    search::terms::Asked,
+    search::{self, terms::Asked},
 };
 
 use crate::{
@@ -201,9 +201,12 @@ impl Reader {
             let shared = filtered(false, scope, &source, &filter).await?;
             let shared = ordered(shared, order, &page);
             let either = conversation::Entity::either(scope, own, shared);
-            let rows = ordered(either, order, &page)
-                .all(&**source.tx().await?)
-                .await?;
+            let either = ordered(either, order, &page);
+            let tx = source.tx().await?;
+            let rows = match &filter.query {
+                None => either.all(&**tx).await?,
+                Some(_) => search::page(scope, tx, either).await?,
+            };
             Ok(page.cut(rows.into_iter().map(Arc::new).collect()))
         })
         .await
@@ -221,11 +224,19 @@ impl Reader {
             let Some(scope) = talker(&source) else {
                 return Ok(Some(0));
             };
-            let tx = &**source.tx().await?;
+            let tx = source.tx().await?;
             let own = filtered(true, scope, &source, &filter).await?;
-            let own = page::count(own, tx).await?;
             let shared = filtered(false, scope, &source, &filter).await?;
-            let shared = page::count(shared, tx).await?;
+            let [own, shared] = match &filter.query {
+                None => [
+                    page::count(own, &**tx).await?,
+                    page::count(shared, &**tx).await?,
+                ],
+                Some(_) => [
+                    search::count(scope, tx, own).await?,
+                    search::count(scope, tx, shared).await?,
+                ],
+            };
             let all = own.zip(shared).map(|(own, shared)| own + shared);
             Ok(all.filter(|all| *all <= page::COUNTED))
         })

@@ -70,7 +70,7 @@ impl Relation for BelongingOf {
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
         let others = may_see_members(scope);
-        let rows = people::memberships(scope, &**source.tx().await?, ids, others).await?;
+        let rows = people::memberships(scope, source.tx().await?, ids, others).await?;
         Ok(rows
             .into_iter()
             .map(|found| (Self(found.0.id), Arc::new(Belonging::of(found))))
@@ -110,7 +110,7 @@ impl Relation for TenantOf {
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
-        let rows = people::tenants(scope, &**source.tx().await?, ids).await?;
+        let rows = people::tenants(scope, source.tx().await?, ids).await?;
         Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
@@ -142,7 +142,7 @@ impl Relation for SessionOf {
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
-        let rows = people::sessions(scope, &**source.tx().await?, ids).await?;
+        let rows = people::sessions(scope, source.tx().await?, ids).await?;
         Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
@@ -156,7 +156,7 @@ impl Relation for IdentityOf {
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
         let ids = keys.iter().map(|key| key.0).collect();
-        let rows = people::identities(scope, &**source.tx().await?, ids).await?;
+        let rows = people::identities(scope, source.tx().await?, ids).await?;
         Ok(rows_by(rows, |row| Self(row.id)))
     }
 }
@@ -172,7 +172,7 @@ impl Reader {
             let Some(scope) = source.scope() else {
                 return Ok(Vec::new());
             };
-            Ok(people::identities_of_asker(scope, &**source.tx().await?, most).await?)
+            Ok(people::identities_of_asker(scope, source.tx().await?, most).await?)
         })
         .await
     }
@@ -191,7 +191,7 @@ impl Reader {
             let Some(scope) = source.scope() else {
                 return Ok(Vec::new());
             };
-            Ok(people::sessions_of_asker(scope, &**source.tx().await?, now, most).await?)
+            Ok(people::sessions_of_asker(scope, source.tx().await?, now, most).await?)
         })
         .await
     }
@@ -206,7 +206,7 @@ impl Reader {
             let Some(scope) = source.scope() else {
                 return Ok(Vec::new());
             };
-            let rows = people::memberships_of_asker(scope, &**source.tx().await?).await?;
+            let rows = people::memberships_of_asker(scope, source.tx().await?).await?;
             Ok(rows.into_iter().map(Belonging::of).collect())
         })
         .await

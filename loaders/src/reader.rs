@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use entities::{Db, DbErr, Scope, Snapshot, Tx};
+use entities::{Db, DbErr, Scope, Snapshot, Tx, Within};
 use tokio::sync::oneshot;
 
 use crate::quiesce::{Batched, Gate, Key, LoadPanicked, Value, spawn};
@@ -123,7 +123,7 @@ pub struct Reader(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    open: fn(&Db) -> Snapshot,
+    open: fn(&Db, Within) -> Snapshot,
     gate: Arc<Gate>,
     view: Mutex<View>,
 }
@@ -136,7 +136,10 @@ struct View {
 }
 
 impl View {
-    fn new(snapshot: Snapshot, scope: Option<Arc<Scope>>) -> Self {
+    /// A view of the tenant that `scope` is in, and of nothing but that.
+    fn open(open: fn(&Db, Within) -> Snapshot, db: &Db, scope: Option<Arc<Scope>>) -> Self {
+        let tenant = scope.as_ref().map(|scope| scope.tenant());
+        let snapshot = open(db, tenant.map_or(Within::Nowhere, Within::Tenant));
         Self {
             source: Source { snapshot, scope },
             relations: HashMap::new(),
@@ -158,18 +161,18 @@ impl Reader {
         Self::opening(Db::follower_snapshot, db, scope)
     }
 
-    fn opening(open: fn(&Db) -> Snapshot, db: &Db, scope: Option<Scope>) -> Self {
+    fn opening(open: fn(&Db, Within) -> Snapshot, db: &Db, scope: Option<Scope>) -> Self {
         Self(Arc::new(Inner {
             db: db.clone(),
             open,
             gate: Gate::new(),
-            view: Mutex::new(View::new(open(db), scope.map(Arc::new))),
+            view: Mutex::new(View::open(open, db, scope.map(Arc::new))),
         }))
     }
 
     /// A view of its own moment, which opens nothing yet.
     fn fresh(&self, scope: Option<Arc<Scope>>) -> View {
-        View::new((self.0.open)(&self.0.db), scope)
+        View::open(self.0.open, &self.0.db, scope)
     }
 
     fn view(&self) -> MutexGuard<'_, View> {

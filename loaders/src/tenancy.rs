@@ -54,7 +54,7 @@ impl Relation for Members {
     const ASKER: Asker = head_count;
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
-        let tx = &**source.tx().await?;
+        let tx = source.tx().await?;
         let here = people::tenants(scope, tx, vec![scope.tenant()]).await?;
         let Some(tenant) = here.into_iter().next().map(Arc::new) else {
             return Ok(HashMap::new());
@@ -63,7 +63,7 @@ impl Relation for Members {
         for key in keys {
             let page = key.0.page();
             let condition = called(source, key.0.filter().as_ref()).await?;
-            let rows = people::members_by_name(scope, tx, condition, page).await?;
+            let rows = people::members_by_name(scope, &**tx, condition, page).await?;
             let belonging = |(membership, user)| Belonging::in_one(membership, user, &tenant);
             let rows = page.cut(rows.into_iter().map(belonging).map(Arc::new).collect());
             found.insert(key, rows);
@@ -163,7 +163,7 @@ impl Relation for InviterOf {
     const ASKER: Asker = head_count;
 
     async fn fetch(scope: &Scope, source: &Source, keys: Vec<Self>) -> Found<Self> {
-        let tx = &**source.tx().await?;
+        let tx = source.tx().await?;
         let ids: Vec<UserId> = keys.iter().map(|key| key.0).collect();
         let outside = people::inviters(scope, tx, ids.clone()).await?;
         let member = |user: user::Model, membership| {
@@ -178,7 +178,7 @@ impl Relation for InviterOf {
         };
         let outside = outside.into_iter().map(|user| member(nameless(user), None));
         let mut found: HashMap<_, _> = outside.collect();
-        let members = people::members(scope, tx, ids).await?;
+        let members = people::members(scope, &**tx, ids).await?;
         found.extend(
             members
                 .into_iter()
@@ -252,7 +252,7 @@ impl Reader {
             let Some(scope) = source.scope() else {
                 return Ok(page.cut(Vec::new()));
             };
-            let rows = people::tenants_by_slug(scope, &**source.tx().await?, &page).await?;
+            let rows = people::tenants_by_slug(scope, source.tx().await?, &page).await?;
             Ok(page.cut(rows))
         })
         .await
@@ -267,7 +267,7 @@ impl Reader {
             let Some(scope) = source.scope() else {
                 return Ok(Some(0));
             };
-            Ok(people::count_tenants(scope, &**source.tx().await?).await?)
+            Ok(people::count_tenants(scope, source.tx().await?).await?)
         })
         .await
     }

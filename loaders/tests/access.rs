@@ -202,7 +202,7 @@ fn now() -> DateTime<Utc> {
 }
 
 async fn write(world: &World, db: &Db) {
-    let tx = db.begin().await.unwrap();
+    let tx = db.begin(entities::Within::Owner(SYSTEM)).await.unwrap();
     for (n, role) in world.roles.iter().enumerate() {
         let row = membership::Model {
             id: MembershipId(Uuid::from_u128(400 + n as u128)),
@@ -493,7 +493,7 @@ async fn lists_rows_counts_and_changes_say_what_the_rule_says() {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SYSTEM)).await.unwrap();
+        migration::migrate(db.owner(SYSTEM)).await.unwrap();
         let world = World::new(&mut Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1));
         write(&world, &db).await;
         for who in 0..USERS {

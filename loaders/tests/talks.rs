@@ -54,7 +54,7 @@ impl House {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SYSTEM)).await.unwrap();
+        migration::migrate(db.owner(SYSTEM)).await.unwrap();
         Self {
             db,
             _folder: folder,
@@ -63,7 +63,11 @@ impl House {
     }
 
     async fn write<T>(&self, work: impl AsyncFnOnce(&Tx) -> T) -> T {
-        let tx = self.db.begin().await.unwrap();
+        let tx = self
+            .db
+            .begin(entities::Within::Owner(SYSTEM))
+            .await
+            .unwrap();
         let value = work(&tx).await;
         tx.commit().await.unwrap();
         value

@@ -10,6 +10,7 @@ mod dialect;
 mod m0001_foundation;
 mod m0002_live;
 mod m0003_tenancy;
+mod m0004_wall;
 
 /// All steps, in the order in which they are applied.
 pub struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_foundation::Step),
             Box::new(m0002_live::Step),
             Box::new(m0003_tenancy::Step),
+            Box::new(m0004_wall::Step),
         ]
     }
 }

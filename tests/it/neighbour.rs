@@ -61,7 +61,7 @@ impl Scene {
     /// An identity of the owner's at a provider that nobody asks; its id.
     pub async fn identity(&self, subject: &str) -> String {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let owner = user::Entity::anywhere(SYSTEM)
             .filter(user::Column::Email.eq(OWNER_EMAIL))
             .one(connection)
@@ -84,7 +84,7 @@ impl Scene {
     /// A key may do no more than this from here on, and whoever has it is no more than this: a key's rights change over no wire.
     pub async fn lower(&self, key: &str, permissions: Permissions, role: Role) {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let id: ApiKeyId = key.parse().expect("the id of a key");
         let key = api_key::Entity::anywhere(SYSTEM)
             .filter(api_key::Column::Id.eq(id))

@@ -1,7 +1,9 @@
 //! What stands in the audit log for longer than it is kept.
 
 use chrono::{DateTime, Utc};
-use entities::{CommandError, TenantId, Tx, audit_chain, audit_entry, audit_link, query::*};
+use entities::{
+    CommandError, TenantId, Tx, Within, audit_chain, audit_entry, audit_link, query::*,
+};
 
 use super::SCOPE;
 use crate::Authority;
@@ -24,10 +26,14 @@ impl Authority {
             }
             loop {
                 let inner = self.0.clone();
+                // What runs may add to the log and read it, no more.
                 let some = self
-                    .command(move |tx, _| {
+                    .0
+                    .log
+                    .command::<_, CommandError, _>(Within::Owner(SCOPE), move |c| {
                         Box::pin(async move {
-                            Self::from_inner(inner).expire_in(tx, tenant, before).await
+                            let authority = Self::from_inner(inner);
+                            authority.expire_in(c.tx(), tenant, before).await
                         })
                     })
                     .await?;

@@ -9,12 +9,13 @@ use std::{
 
 use adapters::clock::SharedClock;
 use chrono::{DateTime, Utc};
-use entities::{AuditOutcome, CommandError, Scope, Tx, standing::Standing};
+use entities::{AuditOutcome, CommandError, Scope, Tx, Within, standing::Standing};
 use events::{
     Asked,
     audit::{self, Entry, INSTALLATION},
 };
 
+use super::SCOPE;
 use crate::Authority;
 
 /// Addresses and actions that are counted apart within a minute; what comes after is counted together.
@@ -142,7 +143,7 @@ impl Authority {
         let entry = asked.entry(None, AuditOutcome::Refused, codes);
         self.0
             .log
-            .command::<_, CommandError, _>(move |c| {
+            .command::<_, CommandError, _>(Within::System(SCOPE), move |c| {
                 Box::pin(async move {
                     c.audit(entry);
                     Ok(())
@@ -167,7 +168,7 @@ impl Authority {
         let written = self
             .0
             .log
-            .command::<_, CommandError, _>(move |c| {
+            .command::<_, CommandError, _>(Within::System(SCOPE), move |c| {
                 Box::pin(async move {
                     entries.into_iter().for_each(|entry| c.audit(entry));
                     Ok(())

@@ -159,7 +159,7 @@ async fn a_chain_shows_what_was_done_to_it() {
             .is_empty()
     );
 
-    let db = house.db.system(TESTS);
+    let db = house.db.owner(TESTS);
     let entries = house.entries(tenant).await;
     let third = &entries[2];
     let change = async |set: audit_entry::ActiveModel| {

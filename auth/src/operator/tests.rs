@@ -57,7 +57,7 @@ async fn account(
         created_at: now,
         updated_at: now,
     };
-    let db = house.db.system(SCOPE);
+    let db = house.db.owner(SCOPE);
     user::Entity::add(db, row).await.unwrap();
     if let Some(tenant) = tenant {
         let row = membership::Model {
@@ -157,7 +157,7 @@ async fn a_token_is_issued_for_whom_it_is_meant() {
     user::Entity::change_anywhere(SCOPE)
         .col_expr(user::Column::IsActive, Expr::value(false))
         .filter(user::Column::Id.eq(managed))
-        .exec(house.db.system(SCOPE))
+        .exec(house.db.owner(SCOPE))
         .await
         .unwrap();
     let told = reset(&house, "ada@example.com", Some("ada-s-looms")).await;
@@ -219,7 +219,7 @@ async fn the_platform_always_has_an_administrator() {
     user::Entity::change_anywhere(SCOPE)
         .col_expr(user::Column::IsActive, Expr::value(false))
         .filter(user::Column::EmailKey.eq("grace@example.com"))
-        .exec(house.db.system(SCOPE))
+        .exec(house.db.owner(SCOPE))
         .await
         .unwrap();
     let last = set(&house, "ada@example.com", false).await;

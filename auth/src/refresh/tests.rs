@@ -61,7 +61,7 @@ impl House {
     /// Another tenant, with the owner as a member of it.
     async fn another_tenant(&self, first: &SignedIn) -> membership::Model {
         let other = TenantId(uuid::Uuid::from_u128(1));
-        let db = self.db.system(SCOPE);
+        let db = self.db.owner(SCOPE);
         let row = tenant::Model {
             id: other,
             slug: "other".into(),
@@ -288,7 +288,7 @@ async fn into_another_tenant_of_ones_own() {
 #[tokio::test]
 async fn who_may_not_act_gets_no_tokens() {
     let (house, first) = signed_in().await;
-    let db = house.db.system(SCOPE);
+    let db = house.db.owner(SCOPE);
     let scope = first.identity.scope();
     let mut pair = house.next(&first).await;
     for active in [false, true] {

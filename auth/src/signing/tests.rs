@@ -269,7 +269,7 @@ async fn an_operator_may_throw_them_away() {
     let before = house.sign_in().await;
     assert!(is_good(&house.auth, &before.access_token).await);
     signing_key::Entity::delete_anywhere(SCOPE)
-        .exec(house.db.system(SCOPE))
+        .exec(house.db.owner(SCOPE))
         .await
         .unwrap();
     house.auth.tend_signing_keys().await.unwrap();

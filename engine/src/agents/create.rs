@@ -75,8 +75,10 @@ impl Engine {
         }
         new.check()?;
         let scope = scope.clone();
-        self.command(move |c| Box::pin(async move { create(c, &scope, new).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { create(c, &scope, new).await })
+        })
+        .await
     }
 }
 

@@ -11,7 +11,7 @@ impl Engine {
     /// NotFound where the caller does not see it, Forbidden where he may not delete it.
     pub async fn delete_agent(&self, scope: &Scope, id: AgentId) -> Result<AgentId, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let row = locked(c, &scope, id, Access::Manage).await?;
                 agent::Entity::change_in(&scope)

@@ -40,8 +40,10 @@ impl Engine {
         called: PublishAgent,
     ) -> Result<Published, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| Box::pin(async move { publish(c, &scope, id, called).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { publish(c, &scope, id, called).await })
+        })
+        .await
     }
 }
 

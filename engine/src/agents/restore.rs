@@ -16,7 +16,7 @@ impl Engine {
         number: i32,
     ) -> Result<AgentId, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let row = locked(c, &scope, id, Access::Edit).await?;
                 let version = agent_version::Entity::in_tenant(&scope)

@@ -104,8 +104,10 @@ impl Engine {
         change: UpdateAgent,
     ) -> Result<AgentId, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| Box::pin(async move { update(c, &scope, id, change).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { update(c, &scope, id, change).await })
+        })
+        .await
     }
 }
 

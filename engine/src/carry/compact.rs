@@ -61,10 +61,8 @@ impl Hand {
     pub(super) async fn tell(&mut self, endpoint: &Endpoint, refused: bool) -> Telling {
         let mut told = {
             let (run, spec, model) = (self.run(), &self.started.spec, &self.started.model);
-            self.patiently(|| async {
-                Told::read(&self.engine.log().snapshot(), run, spec, model).await
-            })
-            .await?
+            self.patiently(|| async { Told::read(&self.snapshot(), run, spec, model).await })
+                .await?
         };
         // It looks through what it is given, as far as that goes, and has no window.
         if self.started.model.provider == ModelProvider::Builtin {

@@ -127,7 +127,7 @@ impl Hand {
                 Gate::Closed => return Ok(turn),
                 Gate::Open => {}
                 Gate::Rested(since) => {
-                    let model = self.started.model.id;
+                    let model = (self.run().tenant_id, self.started.model.id);
                     self.tries_anew = self
                         .patiently(|| self.engine.try_anew(model, since))
                         .await?;
@@ -146,7 +146,7 @@ impl Hand {
             .patiently(|| async {
                 llm_model::Entity::anywhere(SYSTEM)
                     .filter(llm_model::Column::Id.eq(id))
-                    .one(&**self.engine.log().snapshot().tx().await?)
+                    .one(&**self.snapshot().tx().await?)
                     .await
             })
             .await?;

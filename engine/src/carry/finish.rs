@@ -128,9 +128,7 @@ impl Hand {
     pub(super) async fn estimated(&self, said: Said) -> Result<TokenUsage, Stop> {
         let (run, spec, model) = (self.run(), &self.started.spec, &self.started.model);
         let told = self
-            .patiently(|| async {
-                Told::read(&self.engine.log().snapshot(), run, spec, model).await
-            })
+            .patiently(|| async { Told::read(&self.snapshot(), run, spec, model).await })
             .await?;
         Ok(self
             .engine

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use entities::{CommandError, DbErr, RunStatus, query::*, run};
+use entities::{CommandError, DbErr, RunStatus, Snapshot, Within, query::*, run};
 use events::Command;
 use tokio::time::sleep;
 
@@ -13,6 +13,13 @@ use crate::{reasons::internal, start::SYSTEM};
 const TRIES: u32 = 8;
 
 impl Hand {
+    /// A view of the run's tenant.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.engine
+            .log()
+            .snapshot(Within::Tenant(self.run().tenant_id))
+    }
+
     /// A command on the run, if it is still this worker's: read under the stream's lock.
     pub(super) async fn command<T: Send + 'static>(
         &mut self,
@@ -32,7 +39,7 @@ impl Hand {
         let done = self
             .engine
             .log()
-            .command(move |c| {
+            .command(Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     if c.lock(tenant, stream).await?.is_none() {
                         return Ok(None);

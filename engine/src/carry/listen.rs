@@ -36,7 +36,7 @@ impl Hand {
             let endpoint = {
                 let model = &self.started.model;
                 self.patiently(|| async {
-                    let snapshot = self.engine.log().snapshot();
+                    let snapshot = self.snapshot();
                     match self.engine.endpoint(snapshot.tx().await?, model).await {
                         Ok(endpoint) => Ok(Some(endpoint)),
                         Err(DbErr::Custom(why)) => {

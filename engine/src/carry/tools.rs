@@ -21,7 +21,7 @@ impl Hand {
         let last = self.run().steps - 1;
         let open = self
             .patiently(|| async {
-                let snapshot = self.engine.log().snapshot();
+                let snapshot = self.snapshot();
                 tool_call::Entity::anywhere(SYSTEM)
                     .filter(tool_call::Column::RunId.eq(id))
                     .filter(tool_call::Column::Step.eq(last))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use entities::{
     Access, CallPurpose, CommandError, DbErr, ModelHealthStatus, ModelId, ResourceKind, RunId,
-    Scope, SystemScope, UserId, health::FINISHED, llm_model, model_call, query::*, tenant,
+    Scope, SystemScope, UserId, Within, health::FINISHED, llm_model, model_call, query::*, tenant,
 };
 use events::Command;
 use providers::{Endpoint, ModelError, Token};
@@ -50,7 +50,7 @@ impl Engine {
     /// NotFound where the caller does not see it, Forbidden where he may not change it. That the provider fails is no error.
     pub async fn check_model(&self, scope: &Scope, id: ModelId) -> Result<ModelId, CommandError> {
         let (endpoint, checked) = {
-            let snapshot = self.log().snapshot();
+            let snapshot = self.log().snapshot(Within::Tenant(scope.tenant()));
             let tx = snapshot.tx().await?;
             // The provider is asked before the command: not once more for a repetition.
             if let Some(once) = self.asked.as_ref().and_then(|asked| asked.once())
@@ -75,7 +75,7 @@ impl Engine {
             .find_out(&endpoint, &checked, For::Person(scope.user()))
             .await?;
         let scope = scope.clone();
-        self.command(move |c| {
+        self.command(scope.tenant(), move |c| {
             Box::pin(async move {
                 let row = locked(c, &scope, id, Access::Edit).await?;
                 // If it was changed meanwhile, what was found is not of it.
@@ -127,7 +127,7 @@ impl Engine {
         };
         let mut tries_anew = false;
         if let Gate::Rested(since) = breaker {
-            tries_anew = self.try_anew(model.id, since).await?;
+            tries_anew = self.try_anew((model.tenant_id, model.id), since).await?;
             if !tries_anew {
                 // Somebody else shows whether it does better.
                 return Ok(listed);
@@ -190,7 +190,7 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let call = call.clone();
         self.log()
-            .command(move |c| {
+            .command(Within::Tenant(model.tenant_id), move |c| {
                 Box::pin(async move {
                     let tenant = tenant::Entity::anywhere(SYSTEM)
                         .filter(tenant::Column::Id.eq(model.tenant_id))

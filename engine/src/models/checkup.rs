@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    CommandError, DbErr, ModelHealthStatus, ModelId, ModelKind, ModelProvider, SystemScope,
+    CommandError, DbErr, ModelHealthStatus, ModelId, ModelKind, ModelProvider, SystemScope, Within,
     health::Tally, llm_model, model_call, model_minute, query::*,
 };
 use events::Command;
@@ -65,7 +65,10 @@ impl Engine {
             if are_due(self.clock().now()).one(reader).await?.is_none() {
                 return Ok(asked);
             }
-            let (looked_at, due) = self.log().command(|c| Box::pin(take(c))).await?;
+            let (looked_at, due) = self
+                .log()
+                .command(Within::System(SYSTEM), |c| Box::pin(take(c)))
+                .await?;
             asked += join_all(due.into_iter().map(|due| self.look_after(due)))
                 .await
                 .into_iter()
@@ -80,11 +83,11 @@ impl Engine {
     /// Whether the provider was asked.
     async fn look_after(&self, due: Due) -> bool {
         let asked = !due.was_answered;
-        let (id, model) = (due.model.id, due.model);
+        let (id, tenant, model) = (due.model.id, due.model.tenant_id, due.model);
         let done: Result<(), CommandError> = async {
             let found = if asked {
                 let endpoint = {
-                    let snapshot = self.log().snapshot();
+                    let snapshot = self.log().snapshot(Within::Tenant(model.tenant_id));
                     self.endpoint(snapshot.tx().await?, &model).await
                 };
                 match endpoint {
@@ -100,7 +103,9 @@ impl Engine {
                 return Ok(());
             }
             self.log()
-                .command(move |c| Box::pin(note(c, model, found)))
+                .command(Within::Tenant(tenant), move |c| {
+                    Box::pin(note(c, model, found))
+                })
                 .await
         }
         .await;

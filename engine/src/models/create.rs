@@ -141,8 +141,10 @@ impl Engine {
         }
         new.check(self)?;
         let (engine, scope) = (self.clone(), scope.clone());
-        self.command(move |c| Box::pin(async move { create(&engine, c, &scope, new).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { create(&engine, c, &scope, new).await })
+        })
+        .await
     }
 }
 

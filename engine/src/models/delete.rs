@@ -39,8 +39,10 @@ impl Engine {
         force: bool,
     ) -> Result<ModelId, CommandError> {
         let scope = scope.clone();
-        self.command(move |c| Box::pin(async move { delete(c, &scope, id, force).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { delete(c, &scope, id, force).await })
+        })
+        .await
     }
 }
 

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use entities::{
-    CommandError, DbErr, ModelHealthStatus, ModelId, SystemScope, health::Tally, llm_model,
-    model_call, query::*,
+    CommandError, DbErr, ModelHealthStatus, ModelId, SystemScope, TenantId, Within, health::Tally,
+    llm_model, model_call, query::*,
 };
 use events::Command;
 use providers::{ModelError, ModelErrorKind};
@@ -94,12 +94,12 @@ impl Engine {
     /// Takes the one call that shows whether a model that has rested does better; `false`: somebody else makes it.
     pub(crate) async fn try_anew(
         &self,
-        model: ModelId,
+        (tenant, model): (TenantId, ModelId),
         rested: DateTime<Utc>,
     ) -> Result<bool, DbErr> {
         let taken = self
             .log()
-            .command::<bool, CommandError, _>(move |c| {
+            .command::<bool, CommandError, _>(Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     let until = Some(c.now() + REST);
                     let done = llm_model::Entity::change_anywhere(SYSTEM)

@@ -48,7 +48,7 @@ impl House {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SYSTEM)).await.unwrap();
+        migration::migrate(db.owner(SYSTEM)).await.unwrap();
         let clock = Arc::new(ManualClock::new(
             DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
         ));
@@ -118,7 +118,7 @@ impl House {
             created_at: now,
             updated_at: now,
         };
-        tenant::Entity::add(self.engine.log().db().system(SYSTEM), row)
+        tenant::Entity::add(self.engine.log().db().owner(SYSTEM), row)
             .await
             .unwrap();
     }
@@ -136,7 +136,7 @@ impl House {
     }
 
     pub(crate) async fn tenant(&self) -> tenant::Model {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select =
             tenant::Entity::anywhere(SYSTEM).filter(tenant::Column::Id.eq(self.owner.tenant()));
         select
@@ -147,7 +147,7 @@ impl House {
     }
 
     pub(crate) async fn models(&self) -> Vec<llm_model::Model> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = llm_model::Entity::anywhere(SYSTEM).order_by_asc(llm_model::Column::Id);
         select.all(&**snapshot.tx().await.unwrap()).await.unwrap()
     }
@@ -161,7 +161,7 @@ impl House {
     }
 
     pub(crate) async fn fallbacks(&self, id: entities::ModelId) -> Vec<entities::ModelId> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = model_fallback::Entity::anywhere(SYSTEM)
             .filter(model_fallback::Column::ModelId.eq(id))
             .order_by_asc(model_fallback::Column::Position);
@@ -170,7 +170,7 @@ impl House {
     }
 
     pub(crate) async fn secrets(&self) -> Vec<secret::Model> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         secret::Entity::anywhere(SYSTEM)
             .all(&**snapshot.tx().await.unwrap())
             .await
@@ -178,7 +178,7 @@ impl House {
     }
 
     pub(crate) async fn agent(&self, id: AgentId) -> agent::Model {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = agent::Entity::anywhere(SYSTEM).filter(agent::Column::Id.eq(id));
         select
             .one(&**snapshot.tx().await.unwrap())
@@ -188,7 +188,7 @@ impl House {
     }
 
     pub(crate) async fn versions(&self, id: AgentId) -> Vec<agent_version::Model> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = agent_version::Entity::anywhere(SYSTEM)
             .filter(agent_version::Column::AgentId.eq(id))
             .order_by_asc(agent_version::Column::Number);
@@ -197,7 +197,7 @@ impl House {
 
     /// What was told to `changes`: kind and action, in order.
     pub(crate) async fn changes(&self) -> Vec<String> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = change::Entity::anywhere(SYSTEM).order_by_asc(change::Column::Id);
         let rows = select.all(&**snapshot.tx().await.unwrap()).await.unwrap();
         rows.into_iter()

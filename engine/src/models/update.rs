@@ -168,8 +168,10 @@ impl Engine {
         change: UpdateModel,
     ) -> Result<ModelId, CommandError> {
         let (engine, scope) = (self.clone(), scope.clone());
-        self.command(move |c| Box::pin(async move { update(&engine, c, &scope, id, change).await }))
-            .await
+        self.command(scope.tenant(), move |c| {
+            Box::pin(async move { update(&engine, c, &scope, id, change).await })
+        })
+        .await
     }
 }
 

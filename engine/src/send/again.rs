@@ -63,8 +63,10 @@ impl Engine {
     ) -> Result<Sent, CommandError> {
         may(scope)?;
         let (engine, scope) = (self.clone(), scope.clone());
-        self.sending(move |c| Box::pin(async move { regenerate(&engine, c, &scope, input).await }))
-            .await
+        self.sending(scope.tenant(), move |c| {
+            Box::pin(async move { regenerate(&engine, c, &scope, input).await })
+        })
+        .await
     }
 
     /// Asks again in other words. The agent is the conversation's; its draft where the question of before went to that.
@@ -82,8 +84,10 @@ impl Engine {
             return Err(CommandError::Refused(refusals));
         }
         let (engine, scope) = (self.clone(), scope.clone());
-        self.sending(move |c| Box::pin(async move { edit(&engine, c, &scope, input).await }))
-            .await
+        self.sending(scope.tenant(), move |c| {
+            Box::pin(async move { edit(&engine, c, &scope, input).await })
+        })
+        .await
     }
 
     /// Runs the request of a run again that failed or was cancelled: the same question to the same agent, whose version, or draft
@@ -94,8 +98,10 @@ impl Engine {
     pub async fn retry_run(&self, scope: &Scope, input: RetryRun) -> Result<Sent, CommandError> {
         may(scope)?;
         let (engine, scope) = (self.clone(), scope.clone());
-        self.sending(move |c| Box::pin(async move { retry(&engine, c, &scope, input).await }))
-            .await
+        self.sending(scope.tenant(), move |c| {
+            Box::pin(async move { retry(&engine, c, &scope, input).await })
+        })
+        .await
     }
 }
 

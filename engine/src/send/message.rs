@@ -62,8 +62,10 @@ impl Engine {
             return Err(CommandError::Refused(refusals));
         }
         let (engine, scope) = (self.clone(), scope.clone());
-        self.sending(move |c| Box::pin(async move { send(&engine, c, &scope, input).await }))
-            .await
+        self.sending(scope.tenant(), move |c| {
+            Box::pin(async move { send(&engine, c, &scope, input).await })
+        })
+        .await
     }
 }
 

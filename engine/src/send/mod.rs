@@ -8,7 +8,7 @@ mod busy;
 mod message;
 
 use adapters::spans::Origin;
-use entities::{CommandError, ConversationId, MessageId, RunId};
+use entities::{CommandError, ConversationId, MessageId, RunId, TenantId};
 use events::{Command, Work};
 use serde::{Deserialize, Serialize};
 
@@ -54,14 +54,14 @@ pub(crate) struct Sending {
 impl Engine {
     /// Does a command that sends, and takes its run up where it began in it. In a task of its own: whoever waits for the answer
     /// may be gone by then.
-    async fn sending<F>(&self, work: F) -> Result<Sent, CommandError>
+    async fn sending<F>(&self, tenant: TenantId, work: F) -> Result<Sent, CommandError>
     where
         F: for<'c> FnOnce(&'c mut Command) -> Work<'c, Sending, CommandError> + Send + 'static,
     {
         let engine = self.clone();
         let task = self.log().tasks().spawn("sending a message", async move {
             let sent_at = engine.clock().instant();
-            let sending = engine.command(work).await?;
+            let sending = engine.command(tenant, work).await?;
             let origin = Origin::here().filter(|_| engine.options().works);
             if let Some(origin) = origin {
                 engine.origins().remember(sending.sent.run, origin);

@@ -18,7 +18,7 @@ impl House {
     pub async fn conversation(&self, id: ConversationId) -> conversation::Model {
         conversation::Entity::anywhere(SYSTEM)
             .filter(conversation::Column::Id.eq(id))
-            .one(self.db().system(SYSTEM))
+            .one(self.db().owner(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -27,7 +27,7 @@ impl House {
     pub async fn said(&self, id: MessageId) -> message::Model {
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::Id.eq(id))
-            .one(self.db().system(SYSTEM))
+            .one(self.db().owner(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -69,7 +69,7 @@ impl House {
                 model_id: Set(Some(model)),
                 ..Default::default()
             })
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
     }
@@ -268,7 +268,7 @@ async fn what_failed_or_was_stopped_is_run_again() {
             deleted_at: Set(Some(now)),
             ..Default::default()
         })
-        .exec(house.db().system(SYSTEM))
+        .exec(house.db().owner(SYSTEM))
         .await
         .unwrap();
     let error = house.retry(failed.run, None).await.unwrap_err();

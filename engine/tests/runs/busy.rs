@@ -47,7 +47,7 @@ impl House {
     async fn runs(&self, conversation: ConversationId) -> Vec<run::Model> {
         run::Entity::anywhere(SYSTEM)
             .filter(run::Column::ConversationId.eq(conversation))
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }
@@ -353,7 +353,11 @@ async fn what_waits_stays_and_waits_behind() {
     assert_eq!(places, [0, 1, 2, 3, 4]);
     // one that stands behind others is not begun, even if it was seen when it did not
     let row = house.run(second.run).await;
-    let tx = house.db().begin().await.unwrap();
+    let tx = house
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let now = house.engine.clock().now();
     let taken = run::Entity::take(
         &tx,

@@ -137,13 +137,13 @@ impl House {
         model_call::Entity::anywhere(SYSTEM)
             .filter(model_call::Column::RunId.eq(sent.run))
             .filter(model_call::Column::Purpose.eq(purpose))
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }
 
     async fn path(&self, leaf: MessageId) -> Vec<message::Model> {
-        let db = self.db().system(SYSTEM);
+        let db = self.db().owner(SYSTEM);
         message::Entity::path(db, self.scope.tenant(), leaf)
             .await
             .unwrap()

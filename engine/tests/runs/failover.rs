@@ -42,7 +42,7 @@ impl House {
                 fallback_id,
             }
         });
-        let db = self.db().system(SYSTEM);
+        let db = self.db().owner(SYSTEM);
         model_fallback::Entity::add_all(db, rows.collect())
             .await
             .unwrap();
@@ -51,7 +51,7 @@ impl House {
     pub async fn row(&self, id: ModelId) -> llm_model::Model {
         llm_model::Entity::anywhere(SYSTEM)
             .filter(llm_model::Column::Id.eq(id))
-            .one(self.db().system(SYSTEM))
+            .one(self.db().owner(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -62,7 +62,7 @@ impl House {
         let rows = model_call::Entity::anywhere(SYSTEM)
             .filter(model_call::Column::RunId.eq(sent.run))
             .order_by_asc(model_call::Column::Id)
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap();
         rows.into_iter()
@@ -226,7 +226,7 @@ async fn what_was_shown_is_taken_back_and_said_by_the_next() {
         ]
     );
     // The abandoned call went with its step.
-    let db = house.db().system(SYSTEM);
+    let db = house.db().owner(SYSTEM);
     let left = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(sent.run))
         .all(db)

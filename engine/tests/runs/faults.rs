@@ -47,7 +47,7 @@ async fn what_a_living_process_lost_is_taken_up_again() {
     let carried = house.send(stalls, None, "go").await;
     house.until_text(carried).await;
     let lost = house.ask(quick, None, "go").await;
-    let db = house.db().system(SYSTEM);
+    let db = house.db().owner(SYSTEM);
     let row = run::ActiveModel {
         status: Set(RunStatus::Running),
         owner: Set(house.run(carried.run).await.owner),
@@ -94,7 +94,11 @@ async fn a_checkpoint_that_fails_is_made_up_for() {
     house.until_text(carried).await;
     let sent = house.send(model, None, "go").await;
     house.until_text(sent).await;
-    let tx = house.db().begin().await.unwrap();
+    let tx = house
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let began = Instant::now();
     let mut opened = false;
     while began.elapsed() < Duration::from_secs(7) {
@@ -135,7 +139,7 @@ async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it() {
     let second = house.send(slower, None, "two").await;
     let good = house.send(quick, Some(second.conversation), "next").await;
     house.until_text(second).await;
-    let db = house.db().system(SYSTEM);
+    let db = house.db().owner(SYSTEM);
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(bad.run))
         .col_expr(run::Column::Usage, Expr::cust("'\"of a later version\"'"))
@@ -199,7 +203,7 @@ async fn a_step_that_was_broken_off_is_booked() {
     let calls = model_call::Entity::anywhere(SYSTEM)
         .filter(model_call::Column::RunId.eq(sent.run))
         .order_by_asc(model_call::Column::StartedAt)
-        .all(house.db().system(SYSTEM))
+        .all(house.db().owner(SYSTEM))
         .await
         .unwrap();
     let booked: Vec<_> = calls

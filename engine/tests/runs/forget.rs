@@ -29,14 +29,14 @@ impl House {
                 deleted_at: Set(Some(self.engine.clock().now() - ago)),
                 ..Default::default()
             })
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
     }
 
     /// What is stored of a conversation and of these runs: (conversation and stream, messages, runs, steps, tool calls).
     async fn stored(&self, id: ConversationId, runs: &[RunId]) -> [u64; 5] {
-        let db = self.db().system(SYSTEM);
+        let db = self.db().owner(SYSTEM);
         let one = conversation::Entity::anywhere(SYSTEM)
             .filter(conversation::Column::Id.eq(id))
             .count(db)
@@ -74,7 +74,7 @@ impl House {
     async fn calls_of_runs(&self, runs: &[RunId]) -> u64 {
         model_call::Entity::anywhere(SYSTEM)
             .filter(model_call::Column::RunId.is_in(runs.iter().copied()))
-            .count(self.db().system(SYSTEM))
+            .count(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }

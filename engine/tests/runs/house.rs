@@ -50,7 +50,7 @@ fn quiet() -> EngineOptions {
 
 async fn engine(location: &Location, options: EngineOptions) -> Engine {
     let db = Db::connect(location).await.unwrap();
-    migration::migrate(db.system(SYSTEM)).await.unwrap();
+    migration::migrate(db.owner(SYSTEM)).await.unwrap();
     let clock = SystemClock::shared();
     let tasks = Tasks::new();
     let log = Log::start(
@@ -236,7 +236,7 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        let db = self.db().system(SYSTEM);
+        let db = self.db().owner(SYSTEM);
         agent::Entity::add(db, row).await.unwrap();
         agent_version::Entity::add(db, version).await.unwrap();
     }
@@ -283,7 +283,7 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        llm_model::Entity::add(self.db().system(SYSTEM), row)
+        llm_model::Entity::add(self.db().owner(SYSTEM), row)
             .await
             .unwrap();
         id
@@ -293,7 +293,7 @@ impl House {
         llm_model::Entity::change_anywhere(SYSTEM)
             .filter(llm_model::Column::Id.eq(id))
             .set(change)
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
     }
@@ -400,7 +400,7 @@ impl House {
     pub async fn run(&self, id: RunId) -> run::Model {
         run::Entity::anywhere(SYSTEM)
             .filter(run::Column::Id.eq(id))
-            .one(self.db().system(SYSTEM))
+            .one(self.db().owner(SYSTEM))
             .await
             .unwrap()
             .unwrap()
@@ -420,7 +420,7 @@ impl House {
         run::Entity::change_anywhere(SYSTEM)
             .filter(run::Column::Id.eq(id))
             .set(change)
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
     }
@@ -429,7 +429,7 @@ impl House {
         let id = self.run(run).await.output_message_id;
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::Id.eq(id))
-            .one(self.db().system(SYSTEM))
+            .one(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }
@@ -443,7 +443,7 @@ impl House {
         message::Entity::anywhere(SYSTEM)
             .filter(message::Column::ConversationId.eq(conversation))
             .order_by_asc(message::Column::Seq)
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }

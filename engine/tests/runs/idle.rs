@@ -91,7 +91,7 @@ async fn no_sum_is_too_large_to_be_rolled_up() {
         at: house.engine.clock().now(),
     };
     for _ in 0..6 {
-        booking::Entity::record(house.db().system(SYSTEM), vec![one.clone(); 500])
+        booking::Entity::record(house.db().owner(SYSTEM), vec![one.clone(); 500])
             .await
             .unwrap();
         house.engine.roll_up().await.unwrap();
@@ -145,7 +145,9 @@ async fn roll_ups_wait_for_each_other_in_no_circle() {
             for _ in 0..200 {
                 let additions = additions.clone();
                 let added: Result<(), CommandError> = log
-                    .command(move |c| Box::pin(async move { Ok(additions.write(c.tx()).await?) }))
+                    .command(entities::Within::Owner(SYSTEM), move |c| {
+                        Box::pin(async move { Ok(additions.write(c.tx()).await?) })
+                    })
                     .await;
                 added.unwrap();
             }

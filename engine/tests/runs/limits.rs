@@ -30,7 +30,7 @@ struct Neighbour {
 impl House {
     /// Another tenant of the same person's, with copies of the agent and of a model.
     async fn another_tenant(&self, model: ModelId) -> Neighbour {
-        let (clock, db) = (self.engine.clock(), self.db().system(SYSTEM));
+        let (clock, db) = (self.engine.clock(), self.db().owner(SYSTEM));
         let id = TenantId(clock.uuid());
         let row = tenant::Entity::anywhere(SYSTEM).one(db).await.unwrap();
         let row = tenant::Model {
@@ -103,7 +103,7 @@ impl House {
 
     async fn by_status(&self) -> BTreeMap<String, usize> {
         let runs = run::Entity::anywhere(SYSTEM)
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap();
         let mut counts = BTreeMap::new();
@@ -253,7 +253,7 @@ async fn a_run_that_used_its_tokens_fails_before_the_next_call() {
     let calls = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(sent.run))
         .order_by_asc(tool_call::Column::Step)
-        .all(house.db().system(SYSTEM))
+        .all(house.db().owner(SYSTEM))
         .await
         .unwrap();
     assert_eq!(

@@ -166,7 +166,7 @@ async fn reasoning_and_tool_calls_are_parts_and_steps() {
     let calls = tool_call::Entity::anywhere(SYSTEM)
         .filter(tool_call::Column::RunId.eq(sent.run))
         .order_by_asc(tool_call::Column::Position)
-        .all(house.db().system(SYSTEM))
+        .all(house.db().owner(SYSTEM))
         .await
         .unwrap();
     let said: Vec<_> = calls
@@ -457,7 +457,7 @@ async fn whoever_lost_the_right_gets_no_further_step() {
             is_active: Set(false),
             ..Default::default()
         })
-        .exec(house.db().system(SYSTEM))
+        .exec(house.db().owner(SYSTEM))
         .await
         .unwrap();
     house.provider.open_gate("go");

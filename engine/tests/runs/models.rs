@@ -309,7 +309,7 @@ async fn a_check_is_booked_for_the_tenant() {
     house.engine.check_model(&house.scope, model).await.unwrap();
     let rows = model_call::Entity::anywhere(SYSTEM)
         .filter(model_call::Column::ModelId.eq(model))
-        .all(house.db().system(SYSTEM))
+        .all(house.db().owner(SYSTEM))
         .await
         .unwrap();
     let of: Vec<_> = rows

@@ -10,7 +10,7 @@ impl House {
         tenant::Entity::change_anywhere(SYSTEM)
             .filter(tenant::Column::Id.eq(self.scope.tenant()))
             .set(set)
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
     }
@@ -62,7 +62,7 @@ async fn what_nobody_touches_is_deleted() {
             last_activity_at: Set(house.engine.clock().now() - TimeDelta::days(31)),
             ..Default::default()
         })
-        .exec(house.db().system(SYSTEM))
+        .exec(house.db().owner(SYSTEM))
         .await
         .unwrap();
     assert_eq!(

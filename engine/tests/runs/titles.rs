@@ -49,7 +49,7 @@ impl House {
                 title_due_at: Set(Some(now)),
                 ..Default::default()
             })
-            .exec(self.db().system(SYSTEM))
+            .exec(self.db().owner(SYSTEM))
             .await
             .unwrap();
         // an end of any run makes the process look

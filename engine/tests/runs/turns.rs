@@ -59,7 +59,7 @@ impl House {
         let permissions = Permissions::of(Role::Member);
         let (tenant, principal) = (self.scope.tenant(), self.scope.principal());
         let scope = Scope::new(tenant, row.id, Role::Member, permissions, principal);
-        let db = self.db().system(SYSTEM);
+        let db = self.db().owner(SYSTEM);
         user::Entity::add(db, row).await.unwrap();
         membership::Entity::add(db, member).await.unwrap();
         scope
@@ -74,7 +74,7 @@ impl House {
 
     async fn turns(&self) -> Vec<model_turn::Model> {
         model_turn::Entity::anywhere(SYSTEM)
-            .all(self.db().system(SYSTEM))
+            .all(self.db().owner(SYSTEM))
             .await
             .unwrap()
     }
@@ -210,7 +210,7 @@ async fn a_run_that_waits_can_be_cancelled_and_its_wait_is_no_latency() {
     );
     let booked = model_call::Entity::anywhere(SYSTEM)
         .filter(model_call::Column::RunId.eq(third.run))
-        .one(house.db().system(SYSTEM))
+        .one(house.db().owner(SYSTEM))
         .await
         .unwrap()
         .unwrap();
@@ -236,7 +236,7 @@ async fn a_turn_of_a_dead_process_lapses() {
         asked_at: now,
         lease_until: now + Duration::from_secs(60),
     };
-    let db = house.db().system(SYSTEM);
+    let db = house.db().owner(SYSTEM);
     model_turn::Entity::add(db, row).await.unwrap();
     house.provider.open_gate("hello");
     let sent = house.send(model, None, "hello").await;
@@ -270,7 +270,7 @@ async fn a_place_in_the_queue_that_was_lost_is_taken_anew() {
         .await;
     model_turn::Entity::delete_anywhere(SYSTEM)
         .filter(model_turn::Column::HeldAt.is_null())
-        .exec(house.db().system(SYSTEM))
+        .exec(house.db().owner(SYSTEM))
         .await
         .unwrap();
     house
@@ -350,7 +350,7 @@ async fn turns_go_round() {
             asked_at: clock.now(),
             lease_until: clock.now(),
         };
-        let tx = db.begin().await.unwrap();
+        let tx = db.begin(entities::Within::Owner(SYSTEM)).await.unwrap();
         model_turn::Entity::decide(SYSTEM, &tx, model)
             .await
             .unwrap();
@@ -367,7 +367,7 @@ async fn turns_go_round() {
     }
     while let Some(turn) = held.take() {
         order.push(asked[&turn]);
-        let tx = db.begin().await.unwrap();
+        let tx = db.begin(entities::Within::Owner(SYSTEM)).await.unwrap();
         model_turn::Entity::decide(SYSTEM, &tx, model)
             .await
             .unwrap();

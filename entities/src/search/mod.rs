@@ -7,7 +7,7 @@ pub mod terms;
 
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter,
-    QuerySelect, Value,
+    QuerySelect, Select, Value,
     sea_query::{Expr, LockBehavior, LockType},
 };
 use uuid::Uuid;
@@ -223,6 +223,56 @@ async fn write(tx: &Tx, text: &Text) -> Result<(), DbErr> {
     let sql = "insert into search_terms (rowid, terms) values ($1, $2)";
     tx.execute_raw(statement(&**tx, sql, values)).await?;
     Ok(())
+}
+
+const SEARCH: SystemScope = SystemScope::of("the words of one tenant's conversations");
+
+/// The rows of a page of conversations that looks for words ([`conversation::Entity::holding`]). Before PostgreSQL's wall the index
+/// of the words would be of no use, as the wall lets nothing be compared before it has passed a row. So the page is found behind
+/// it, by a statement that names the tenant, and its rows are read before it like any others.
+///
+/// # Errors
+/// What the database says.
+pub async fn page(
+    scope: &Scope,
+    tx: &Tx,
+    page: Select<conversation::Entity>,
+) -> Result<Vec<conversation::Model>, DbErr> {
+    let ids: Vec<ConversationId> = in_one_tenant(scope, page)
+        .select_only()
+        .column(conversation::Column::Id)
+        .into_tuple()
+        .all(&tx.system(SEARCH))
+        .await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows = conversation::Entity::in_tenant(scope)
+        .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+        .all(&**tx)
+        .await?;
+    rows.sort_by_key(|row| ids.iter().position(|id| *id == row.id));
+    Ok(rows)
+}
+
+/// How many conversations look for words and hold them, found as [`page`] does; `None` for more than
+/// [`COUNTED`](crate::page::COUNTED).
+///
+/// # Errors
+/// What the database says.
+pub async fn count(
+    scope: &Scope,
+    tx: &Tx,
+    asked: Select<conversation::Entity>,
+) -> Result<Option<u64>, DbErr> {
+    crate::page::count(in_one_tenant(scope, asked), &tx.system(SEARCH)).await
+}
+
+fn in_one_tenant(
+    scope: &Scope,
+    select: Select<conversation::Entity>,
+) -> Select<conversation::Entity> {
+    select.filter(conversation::Column::TenantId.eq(scope.tenant()))
 }
 
 impl conversation::Entity {

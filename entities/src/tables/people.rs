@@ -1,4 +1,5 @@
-//! Users and tenants as somebody in a tenant may see them: reads that join what has no tenant to what has.
+//! Users and tenants as somebody in a tenant may see them: reads that join what has no tenant to what has. Those that look into
+//! other tenants do so past PostgreSQL's wall, each in one statement that says what of it the asker may see.
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -9,9 +10,11 @@ use sea_orm::{
 
 use super::{identity, invitation, membership, session, tenant, user};
 use crate::{
-    IdentityId, MembershipId, Permission, Scope, SessionId, TenantId, UserId,
+    IdentityId, MembershipId, Permission, Scope, SessionId, SystemScope, TenantId, Tx, UserId,
     page::{self, Page, paged, paged_by},
 };
+
+const SYSTEM: SystemScope = SystemScope::of("what is of a person, in whichever tenant");
 
 fn same(left: impl IntoColumnRef, right: impl IntoColumnRef) -> Expr {
     Expr::col(left).equals(right)
@@ -90,7 +93,7 @@ pub async fn count_members(
 /// What the database says.
 pub async fn inviters(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     users: Vec<UserId>,
 ) -> Result<Vec<user::Model>, DbErr> {
     let invited = invitation::Entity::in_tenant(scope)
@@ -101,7 +104,7 @@ pub async fn inviters(
         .into_query();
     user::Entity::find()
         .filter(user::Column::Id.in_subquery(invited))
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -111,7 +114,7 @@ pub async fn inviters(
 /// What the database says.
 pub async fn memberships(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     ids: Vec<MembershipId>,
     others: bool,
 ) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
@@ -122,7 +125,7 @@ pub async fn memberships(
     let select = membership::Entity::find()
         .filter(membership::Column::Id.is_in(ids))
         .filter(whose);
-    with_tenants(scope, db, select).await
+    with_tenants(scope, tx, select).await
 }
 
 /// The tenants that the asker may act in, with his membership there, the one that he joined first before the others.
@@ -131,9 +134,9 @@ pub async fn memberships(
 /// What the database says.
 pub async fn memberships_of_asker(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
 ) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
-    let mut found = with_tenants(scope, db, membership::Entity::find().filter(own(scope))).await?;
+    let mut found = with_tenants(scope, tx, membership::Entity::find().filter(own(scope))).await?;
     found.retain(|(_, _, tenant)| tenant.is_active);
     found.sort_by_key(|(membership, _, _)| (membership.created_at, membership.id));
     Ok(found)
@@ -149,15 +152,15 @@ fn own(scope: &Scope) -> Condition {
 
 async fn with_tenants(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     select: Select<membership::Entity>,
 ) -> Result<Vec<(membership::Model, user::Model, tenant::Model)>, DbErr> {
-    let rows = with_users(select).all(db).await?;
+    let rows = with_users(select).all(&tx.system(SYSTEM)).await?;
     let ids: Vec<TenantId> = rows
         .iter()
         .map(|(membership, _)| membership.tenant_id)
         .collect();
-    let tenants = tenants(scope, db, ids).await?;
+    let tenants = tenants(scope, tx, ids).await?;
     let of = |id: TenantId| tenants.iter().find(|tenant| tenant.id == id).cloned();
     Ok(rows
         .into_iter()
@@ -173,13 +176,17 @@ async fn with_tenants(
 /// What the database says.
 pub async fn tenants(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     ids: Vec<TenantId>,
 ) -> Result<Vec<tenant::Model>, DbErr> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut seen = Condition::any().add(tenant::Column::Id.eq(scope.tenant()));
+    let here = tenant::Column::Id.eq(scope.tenant());
+    if ids.iter().all(|id| *id == scope.tenant()) {
+        return tenant::Entity::find().filter(here).all(&**tx).await;
+    }
+    let mut seen = Condition::any().add(here);
     seen = if scope.may(Permission::PlatformManage) {
         seen.add(tenant::Column::Id.is_not_null())
     } else {
@@ -188,7 +195,7 @@ pub async fn tenants(
     tenant::Entity::find()
         .filter(tenant::Column::Id.is_in(ids))
         .filter(seen)
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -216,12 +223,12 @@ fn seen_tenants(scope: &Scope) -> Select<tenant::Entity> {
 /// What the database says.
 pub async fn tenants_by_slug(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     page: &Page,
 ) -> Result<Vec<tenant::Model>, DbErr> {
     let order = [tenant::Column::Slug, tenant::Column::Id];
     paged(seen_tenants(scope), &order, false, page)
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -229,8 +236,8 @@ pub async fn tenants_by_slug(
 ///
 /// # Errors
 /// What the database says.
-pub async fn count_tenants(scope: &Scope, db: &impl ConnectionTrait) -> Result<Option<u64>, DbErr> {
-    page::count(seen_tenants(scope), db).await
+pub async fn count_tenants(scope: &Scope, tx: &Tx) -> Result<Option<u64>, DbErr> {
+    page::count(seen_tenants(scope), &tx.system(SYSTEM)).await
 }
 
 /// The asker's own sessions with these ids, those included that are over.
@@ -239,12 +246,12 @@ pub async fn count_tenants(scope: &Scope, db: &impl ConnectionTrait) -> Result<O
 /// What the database says.
 pub async fn sessions(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     ids: Vec<SessionId>,
 ) -> Result<Vec<session::Model>, DbErr> {
     own_sessions(scope)
         .filter(session::Column::Id.is_in(ids))
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -254,7 +261,7 @@ pub async fn sessions(
 /// What the database says.
 pub async fn sessions_of_asker(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     now: DateTime<Utc>,
     most: u64,
 ) -> Result<Vec<session::Model>, DbErr> {
@@ -265,7 +272,7 @@ pub async fn sessions_of_asker(
         .order_by_desc(session::Column::LastSeenAt)
         .order_by_desc(session::Column::Id)
         .limit(most)
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -275,12 +282,12 @@ pub async fn sessions_of_asker(
 /// What the database says.
 pub async fn identities(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     ids: Vec<IdentityId>,
 ) -> Result<Vec<identity::Model>, DbErr> {
     own_identities(scope)
         .filter(identity::Column::Id.is_in(ids))
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 
@@ -290,14 +297,14 @@ pub async fn identities(
 /// What the database says.
 pub async fn identities_of_asker(
     scope: &Scope,
-    db: &impl ConnectionTrait,
+    tx: &Tx,
     most: u64,
 ) -> Result<Vec<identity::Model>, DbErr> {
     own_identities(scope)
         .order_by_asc(identity::Column::LinkedAt)
         .order_by_asc(identity::Column::Id)
         .limit(most)
-        .all(db)
+        .all(&tx.system(SYSTEM))
         .await
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use entities::{Backend, CommandError, Db, DbErr};
+use entities::{Backend, CommandError, Db, DbErr, Within};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ async fn tenants(db: &Db, after: Uuid) -> Result<Vec<(Uuid, Option<DateTime<Utc>
 /// Takes some of a stream's oldest records away and raises its floor, in one transaction.
 async fn some(log: &Log, tenant: Uuid, before: DateTime<Utc>) -> Result<u64, CommandError> {
     let (gone, floor) = log
-        .command::<_, CommandError, _>(move |c| {
+        .command::<_, CommandError, _>(Within::Tenant(tenant.into()), move |c| {
             Box::pin(async move {
                 // Where another process holds it, there is a next time.
                 if c.try_lock(tenant.into(), tenant).await?.is_none() {

@@ -6,7 +6,7 @@ pub(crate) mod sequencer;
 
 use chrono::{DateTime, Utc};
 use entities::{
-    Audience, Backend, ChangeAction, Db, DbErr, ResourceKind, Scope, SystemScope, TenantId,
+    Audience, Backend, ChangeAction, Db, DbErr, ResourceKind, Scope, SystemScope, TenantId, Within,
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde::{Deserialize, Serialize};
@@ -146,7 +146,7 @@ pub(crate) async fn head(db: &Db, tenant: TenantId) -> Result<i64, DbErr> {
     if let Some(head) = head().await? {
         return Ok(head);
     }
-    let tx = db.begin().await?;
+    let tx = db.begin(Within::Tenant(tenant)).await?;
     let (backend, sql) = match db.backend() {
         Backend::Postgres => (
             DbBackend::Postgres,

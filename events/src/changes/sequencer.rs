@@ -87,7 +87,7 @@ async fn round(log: &Log) -> Result<Round, DbErr> {
         return Ok(Round::Done);
     }
     // Not waited for on the disk: after a power cut that took it the notes are there again, and cursors of before are refused.
-    let tx = log.db().begin_deltas().await?;
+    let tx = log.db().begin_deltas(SYSTEM).await?;
     let heads = lock(&tx, &waiting).await?;
     if heads.is_empty() {
         tx.rollback().await?;

@@ -1,6 +1,6 @@
 //! Whether a run is still its worker's, and whether what it sent was written: read under its stream's lock.
 
-use entities::{Backend, DbErr, RunStatus};
+use entities::{Backend, DbErr, RunStatus, Within};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 
 use super::Line;
@@ -18,7 +18,7 @@ pub(super) enum Verdict {
 
 /// With `raise`, the fence is raised, so that a statement of before that is still on its way to the server finds it changed.
 pub(super) async fn examine(log: &Log, line: &Line, raise: bool) -> Result<Verdict, DbErr> {
-    let tx = log.db().begin().await?;
+    let tx = log.db().begin(Within::Tenant(line.tenant)).await?;
     let postgres = tx.backend() == Backend::Postgres;
     let backend = if postgres {
         DbBackend::Postgres

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use entities::{
-    DbErr,
+    DbErr, SystemScope,
     db::{Failure, failure},
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
@@ -26,7 +26,11 @@ impl Table {
     }
 
     async fn append(&self, jobs: &[Job]) -> Result<HashMap<Uuid, i64>, DbErr> {
-        let tx = self.log.db().begin_deltas().await?;
+        let tx = self
+            .log
+            .db()
+            .begin_deltas(SystemScope::of("writing the log"))
+            .await?;
         let mut prev_heads: HashMap<Uuid, i64> = HashMap::new();
         for chunk in shapes(jobs) {
             let mut sql = String::from(

@@ -30,7 +30,11 @@ async fn run(log: &Log, sql: &str, values: Vec<Value>) {
         Backend::Sqlite => sql.replace('$', "?"),
     };
     let statement = Statement::from_sql_and_values(backend(log), sql, values);
-    let tx = log.db().begin().await.unwrap();
+    let tx = log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     tx.execute_raw(statement).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -63,7 +67,11 @@ async fn tenant(log: &Log) -> TenantId {
         created_at: now,
         updated_at: now,
     };
-    let tx = log.db().begin().await.unwrap();
+    let tx = log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     tenant::Entity::add(&*tx, row).await.unwrap();
     tx.commit().await.unwrap();
     id
@@ -86,7 +94,7 @@ async fn change(
     before: Option<Audience>,
     after: Option<Audience>,
 ) -> Result<(), CommandError> {
-    log.command(move |c| {
+    log.command(entities::Within::Tenant(tenant), move |c| {
         Box::pin(async move {
             c.changed_in(tenant, ResourceKind::Agent, id, before, after);
             Ok(())
@@ -216,7 +224,7 @@ async fn connections_that_break_lose_and_repeat_nothing() {
                 let kill = "select pg_terminate_backend(pid) from pg_stat_activity
                      where datname = current_database() and pid <> pg_backend_pid() and query like '%change_outbox%'";
                 let kill = Statement::from_string(DbBackend::Postgres, kill);
-                drop(log.db().system(SYSTEM).query_all_raw(kill).await);
+                drop(log.db().owner(SYSTEM).query_all_raw(kill).await);
                 tokio::time::sleep(Duration::from_millis(35)).await;
             }
         })
@@ -238,7 +246,7 @@ async fn several_at_once_are_told_as_one() {
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
     let done: Result<(), CommandError> = house
         .log
-        .command(move |c| {
+        .command(entities::Within::Tenant(tenant), move |c| {
             Box::pin(async move {
                 let (private, shared) = (Some(private()), Some(shared()));
                 c.changed_in(tenant, ResourceKind::Agent, ids[0], None, private.clone());
@@ -313,7 +321,12 @@ async fn a_note_that_is_committed_late_is_not_left_behind() {
     }
     let tenant = TenantId(Uuid::now_v7());
     let (late, early) = (Uuid::now_v7(), Uuid::now_v7());
-    let tx = house.log.db().begin().await.unwrap();
+    let tx = house
+        .log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let sql = "insert into change_outbox (tenant_id, kind, resource_id, action, audience, at) values ($1, 'AGENT', $2, 'UPDATED', '{}', now())";
     let values = [tenant.into(), late.into()];
     let note = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
@@ -344,7 +357,7 @@ async fn what_is_old_is_forgotten_and_its_cursors_refused() {
     let make = async |count: usize| {
         let made: Result<(), CommandError> = house
             .log
-            .command(move |c| {
+            .command(entities::Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     for _ in 0..count {
                         let id = Uuid::now_v7();

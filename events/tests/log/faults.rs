@@ -33,14 +33,19 @@ async fn a_second_follower_takes_no_word_from_the_first() {
     timeout(PATIENCE, first.next()).await.unwrap().unwrap();
     let waits = tokio::spawn(async move { first.next().await.unwrap().seq });
     sleep(Duration::from_millis(50)).await;
-    let db = house.log.db().system(SYSTEM);
+    let db = house.log.db().owner(SYSTEM);
     let row = stream::Entity::anywhere(SYSTEM)
         .filter(stream::Column::Id.eq(stream))
         .one(db)
         .await
         .unwrap()
         .unwrap();
-    let tx = house.log.db().begin().await.unwrap();
+    let tx = house
+        .log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let copy = if house.is_postgres() { "$1" } else { "?" };
     let sql =
         format!(
@@ -90,7 +95,12 @@ async fn a_stream_that_is_held_for_long_delays_nobody_else() {
     }
     let (held_stream, _, mut held) = house.run().await;
     let (_, _, mut free) = house.run().await;
-    let tx = house.log.db().begin().await.unwrap();
+    let tx = house
+        .log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let lock = sea_orm::Statement::from_sql_and_values(
         sea_orm::DbBackend::Postgres,
         "select 1 from streams where id = $1 for update",
@@ -134,7 +144,7 @@ async fn a_run_that_cannot_be_read_stops_nobody_else() {
     let house = House::new().await;
     let (stream, id, mut bad) = house.run().await;
     let (_, _, mut good) = house.run().await;
-    let db = house.log.db().system(SYSTEM);
+    let db = house.log.db().owner(SYSTEM);
     run::Entity::change_anywhere(SYSTEM)
         .filter(run::Column::Id.eq(id))
         .col_expr(run::Column::Status, Expr::cust("'OF_A_LATER_VERSION'"))
@@ -335,7 +345,7 @@ async fn a_view_that_is_given_up_is_nobodys() {
     }
     for asked in 0..200 {
         // given up at one moment or another of its BEGIN
-        let snapshot = db.snapshot();
+        let snapshot = db.snapshot(entities::Within::Owner(SYSTEM));
         {
             let mut view = std::pin::pin!(snapshot.tx());
             for _ in 0..=asked * 5 {
@@ -349,7 +359,7 @@ async fn a_view_that_is_given_up_is_nobodys() {
         let left = "select count(*) as n from pg_stat_activity where datname = current_database() and state = 'idle in transaction'";
         let left = || async {
             let sql = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, left);
-            let row = db.system(SYSTEM).query_one_raw(sql).await.unwrap();
+            let row = db.owner(SYSTEM).query_one_raw(sql).await.unwrap();
             row.unwrap().try_get_by::<i64, _>("n").unwrap()
         };
         // It is undone in a moment; the server ends by itself after two seconds what is left open.

@@ -104,7 +104,7 @@ impl House {
         let (tenant, stream) = (TenantId(Uuid::now_v7()), Uuid::now_v7());
         let made: Result<(), CommandError> = self
             .log
-            .command(move |c| {
+            .command(entities::Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     c.create(tenant, stream);
                     Ok(())
@@ -156,7 +156,7 @@ impl House {
             first_token_at: None,
             finished_at: None,
         };
-        run::Entity::add(self.log.db().system(SYSTEM), row)
+        run::Entity::add(self.log.db().owner(SYSTEM), row)
             .await
             .unwrap();
         (stream, id, self.log.open(tenant, stream, (id, 1), 0, 0))
@@ -166,7 +166,7 @@ impl House {
     pub async fn take_over(&self, tenant: TenantId, stream: Uuid, run: RunId) {
         let done: Result<(), CommandError> = self
             .log
-            .command(move |c| {
+            .command(entities::Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     c.lock(tenant, stream).await?;
                     run::Entity::change_anywhere(SYSTEM)
@@ -188,7 +188,7 @@ impl House {
     pub async fn tenant_of(&self, stream: Uuid) -> TenantId {
         let row = entities::stream::Entity::anywhere(SYSTEM)
             .filter(entities::stream::Column::Id.eq(stream))
-            .one(self.log.db().system(SYSTEM))
+            .one(self.log.db().owner(SYSTEM))
             .await;
         row.unwrap().unwrap().tenant_id
     }
@@ -205,7 +205,7 @@ impl House {
 
 pub async fn start(location: &Location) -> Log {
     let db = Db::connect(location).await.unwrap();
-    migration::migrate(db.system(SYSTEM)).await.unwrap();
+    migration::migrate(db.owner(SYSTEM)).await.unwrap();
     Log::start(
         db,
         SystemClock::shared(),
@@ -265,7 +265,7 @@ pub fn text(records: &[Record]) -> String {
 pub async fn append(log: &Log, tenant: TenantId, stream: Uuid, what: &str) -> i64 {
     let what = what.to_owned();
     let seq: Result<i64, CommandError> = log
-        .command(move |c| {
+        .command(entities::Within::Tenant(tenant), move |c| {
             Box::pin(async move {
                 c.lock(tenant, stream).await?;
                 Ok(c.append(stream, None, whole(&what)))

@@ -90,7 +90,7 @@ async fn a_raised_fence_stops_nobody_whose_run_it_is_not() {
     line.flush().await.unwrap();
     let raised: Result<(), CommandError> = house
         .log
-        .command(move |c| {
+        .command(entities::Within::Tenant(tenant), move |c| {
             Box::pin(async move {
                 c.lock(tenant, stream).await?;
                 c.raise_fence(stream);
@@ -183,7 +183,7 @@ async fn every_cursor_is_good_before_and_after_folding() {
         let head = house.all(stream, 0).await.head;
         let over: Result<(), CommandError> = house
             .log
-            .command(move |c| {
+            .command(entities::Within::Tenant(tenant), move |c| {
                 Box::pin(async move {
                     c.finished(tenant, stream, run, 0, head);
                     Ok(())
@@ -371,12 +371,14 @@ async fn what_is_forgotten_is_gone_piece_by_piece() {
     line.push(Kind::TEXT, delta(0, 0, "said")).await.unwrap();
     let last = line.flush().await.unwrap();
     let forget = || {
-        house.log.command::<_, CommandError, _>(move |c| {
-            Box::pin(async move {
-                c.lock(tenant, stream).await?;
-                Ok(c.forget(stream, 3).await?)
+        house
+            .log
+            .command::<_, CommandError, _>(entities::Within::Tenant(tenant), move |c| {
+                Box::pin(async move {
+                    c.lock(tenant, stream).await?;
+                    Ok(c.forget(stream, 3).await?)
+                })
             })
-        })
     };
     // On SQLite what a run said is not in its place at once, and would come back.
     let first = support::wait::until(PATIENCE, "it is in its place", async || {
@@ -402,7 +404,7 @@ async fn a_command_that_fails_leaves_nothing() {
     let (tenant, stream) = house.stream().await;
     let failed: Result<(), CommandError> = house
         .log
-        .command(move |c| {
+        .command(entities::Within::Tenant(tenant), move |c| {
             Box::pin(async move {
                 c.lock(tenant, stream).await?;
                 c.append(stream, None, whole("never"));
@@ -445,7 +447,7 @@ async fn one_that_cannot_be_written_fails_alone() {
     house
         .log
         .db()
-        .system(SYSTEM)
+        .owner(SYSTEM)
         .execute_raw(statement)
         .await
         .unwrap();
@@ -466,7 +468,12 @@ async fn a_stream_that_is_held_does_not_hold_the_others() {
     }
     let (held_stream, _, mut held) = house.run().await;
     let (stream, _, mut free) = house.run().await;
-    let tx = house.log.db().begin().await.unwrap();
+    let tx = house
+        .log
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     let lock = sea_orm::Statement::from_sql_and_values(
         sea_orm::DbBackend::Postgres,
         "select 1 from streams where id = $1 for update",
@@ -553,7 +560,7 @@ async fn another_process_hears_of_it() {
     work.mark_unchanged();
     let woken: Result<(), CommandError> = house
         .log
-        .command(|c| {
+        .command(entities::Within::System(SYSTEM), |c| {
             Box::pin(async move {
                 c.wake_workers();
                 Ok(())
@@ -612,7 +619,7 @@ async fn a_stop_in_order_keeps_the_generation() {
         sea_orm::DbBackend::Sqlite,
         "update meta set boot_id = 'another', clean_stop = false",
     );
-    log.db().system(SYSTEM).execute_raw(forget).await.unwrap();
+    log.db().owner(SYSTEM).execute_raw(forget).await.unwrap();
     let log = start(&location).await;
     assert_eq!(
         log.position(&cursor, Uuid::nil()),

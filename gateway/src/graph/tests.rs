@@ -166,7 +166,12 @@ impl House {
             .await
             .unwrap()
             .unwrap();
-        let tx = self.app.db.begin().await.unwrap();
+        let tx = self
+            .app
+            .db
+            .begin(entities::Within::Owner(SCOPE))
+            .await
+            .unwrap();
         if own_tenant {
             place.id = TenantId(Uuid::from_u128(u128::from(name.as_bytes()[0])));
             name.clone_into(&mut place.slug);

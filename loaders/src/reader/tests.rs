@@ -161,7 +161,9 @@ async fn the_view_is_one_until_it_is_renewed() {
 async fn who_follows_leaves_connections_to_who_asks() {
     let folder = tempfile::tempdir().unwrap();
     let db = db(&folder).await;
-    let told: Vec<_> = (0..20).map(|_| db.follower_snapshot()).collect();
+    let told: Vec<_> = (0..20)
+        .map(|_| db.follower_snapshot(entities::Within::Nowhere))
+        .collect();
     let mut opening: FuturesUnordered<_> = told.iter().map(entities::Snapshot::tx).collect();
     let mut open = 0;
     while let Ok(Some(view)) = timeout(Duration::from_millis(500), opening.next()).await {
@@ -172,7 +174,7 @@ async fn who_follows_leaves_connections_to_who_asks() {
     drop(opening);
     // more than the rest of them, one after the other
     for _ in 0..8 {
-        let asked = db.snapshot();
+        let asked = db.snapshot(entities::Within::Nowhere);
         timeout(Duration::from_secs(4), asked.tx())
             .await
             .unwrap()
@@ -180,7 +182,9 @@ async fn who_follows_leaves_connections_to_who_asks() {
     }
     // who was told makes room for the next
     drop(told);
-    let next: Vec<_> = (0..open).map(|_| db.follower_snapshot()).collect();
+    let next: Vec<_> = (0..open)
+        .map(|_| db.follower_snapshot(entities::Within::Nowhere))
+        .collect();
     for view in &next {
         timeout(Duration::from_secs(4), view.tx())
             .await

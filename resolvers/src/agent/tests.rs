@@ -65,7 +65,7 @@ impl House {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SystemScope::of("tests")))
+        migration::migrate(db.owner(SystemScope::of("tests")))
             .await
             .unwrap();
         let clock = Arc::new(ManualClock::new(
@@ -585,7 +585,7 @@ async fn a_models_health_is_of_its_row_and_of_its_calls() {
     };
     // An hour ago is another hour.
     let minutes = vec![minute(0, 5, 1), minute(50, 3, 1), minute(70, 100, 0)];
-    let db = house.db.system(SYSTEM);
+    let db = house.db.owner(SYSTEM);
     model_minute::Entity::add_all(db, minutes).await.unwrap();
     llm_model::Entity::change_anywhere(SYSTEM)
         .filter(llm_model::Column::Id.eq(id(1)))

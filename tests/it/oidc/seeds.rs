@@ -34,7 +34,7 @@ impl Scene {
     /// An invitation of the owner's into his tenant and a new group there.
     pub async fn invites(&self, (_, digest): (&str, &str), email: Option<&str>, role: Role) {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let owner = membership::Entity::anywhere(SYSTEM)
             .filter(membership::Column::Role.eq(Role::Owner))
             .one(connection)
@@ -94,7 +94,7 @@ impl Scene {
                 ..Default::default()
             })
             .filter(membership::Column::Role.eq(Role::Owner))
-            .exec(db.system(SYSTEM))
+            .exec(db.owner(SYSTEM))
             .await
             .unwrap();
         db.close().await;
@@ -103,7 +103,7 @@ impl Scene {
     /// Who has a proven address of the domain may join the owner's tenant.
     pub async fn lets_join(&self, domain: &str) {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let owner = membership::Entity::anywhere(SYSTEM)
             .one(connection)
             .await
@@ -122,7 +122,7 @@ impl Scene {
     /// How many users, identities and members of groups there are.
     pub async fn heads(&self) -> (usize, usize, usize) {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let users = user::Entity::anywhere(SYSTEM)
             .all(connection)
             .await
@@ -147,7 +147,7 @@ impl Scene {
                 sign_in_code::Column::ExpiresAt,
                 Expr::value(Utc::now() - TimeDelta::seconds(1)),
             )
-            .exec(db.system(SYSTEM))
+            .exec(db.owner(SYSTEM))
             .await
             .unwrap();
         db.close().await;
@@ -156,7 +156,7 @@ impl Scene {
     /// The account of this address is suspended in its tenant.
     pub async fn suspends(&self, email: &str) {
         let db = db(self).await;
-        let connection = db.system(SYSTEM);
+        let connection = db.owner(SYSTEM);
         let user = user::Entity::anywhere(SYSTEM)
             .filter(user::Column::EmailKey.eq(email))
             .one(connection)

@@ -57,7 +57,7 @@ impl House {
             started_at: now,
             finished_at: now,
         };
-        model_call::Entity::add(self.engine.log().db().system(SYSTEM), row)
+        model_call::Entity::add(self.engine.log().db().owner(SYSTEM), row)
             .await
             .unwrap();
     }
@@ -70,7 +70,7 @@ impl House {
             calls,
             failed,
         };
-        model_minute::Entity::add(self.engine.log().db().system(SYSTEM), row)
+        model_minute::Entity::add(self.engine.log().db().owner(SYSTEM), row)
             .await
             .unwrap();
     }
@@ -79,13 +79,13 @@ impl House {
         llm_model::Entity::change_anywhere(SYSTEM)
             .filter(llm_model::Column::Id.eq(id))
             .set(change)
-            .exec(self.engine.log().db().system(SYSTEM))
+            .exec(self.engine.log().db().owner(SYSTEM))
             .await
             .unwrap();
     }
 
     async fn calls(&self) -> Vec<model_call::Model> {
-        let snapshot = self.engine.log().snapshot();
+        let snapshot = self.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let select = model_call::Entity::anywhere(SYSTEM).order_by_asc(model_call::Column::Id);
         select.all(&**snapshot.tx().await.unwrap()).await.unwrap()
     }
@@ -299,7 +299,8 @@ async fn one_of_several_shows_whether_a_model_does_better() {
     let id = house.engine.create_model(&house.owner, new).await.unwrap();
     house.open(id, Duration::ZERO).await;
     let rested = house.model(id).await.breaker_until.unwrap();
-    let tries = || house.engine.try_anew(id, rested);
+    let tenant = house.tenant().await.id;
+    let tries = || house.engine.try_anew((tenant, id), rested);
     let (one, other) = tokio::join!(tries(), tries());
     assert_ne!(one.unwrap(), other.unwrap());
     assert!(house.model(id).await.breaker_until.unwrap() > rested);
@@ -331,7 +332,7 @@ async fn a_model_that_no_list_names_has_to_answer() {
     assert_eq!(outcomes, ["finished", "Refused"]);
     // Of the tenant, and of nothing else.
     house.engine.roll_up().await.unwrap();
-    let snapshot = house.engine.log().snapshot();
+    let snapshot = house.engine.log().snapshot(entities::Within::Owner(SYSTEM));
     let hours = usage_hour::Entity::anywhere(SYSTEM)
         .all(&**snapshot.tx().await.unwrap())
         .await

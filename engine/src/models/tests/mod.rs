@@ -7,7 +7,10 @@ mod secrets;
 use adapters::sealing::Secret;
 use entities::{ModelId, ModelKind, ModelProvider};
 
-use super::{CreateModel, Header, testing::House};
+use super::{
+    CreateModel, Header,
+    testing::{House, SYSTEM},
+};
 
 fn chat(name: &str) -> CreateModel {
     CreateModel::new(ModelKind::Chat, ModelProvider::OpenAi, name)
@@ -30,7 +33,7 @@ fn header(name: &str, value: Option<&str>) -> Header {
 /// The key and headers that would be sent.
 async fn sent(house: &House, id: ModelId) -> (Option<String>, Vec<(String, String)>) {
     let row = house.model(id).await;
-    let snapshot = house.engine.log().snapshot();
+    let snapshot = house.engine.log().snapshot(entities::Within::Owner(SYSTEM));
     let endpoint = house
         .engine
         .endpoint(snapshot.tx().await.unwrap(), &row)

@@ -8,7 +8,7 @@ use tokio::{
 use super::{compatible, sent};
 use crate::models::{
     CreateModel, OperatorEnvironment, OperatorModel, UpdateModel,
-    testing::{House, said},
+    testing::{House, SYSTEM, said},
 };
 
 /// A provider that gives each of these answers once, in order.
@@ -94,7 +94,13 @@ async fn a_check_is_recorded_as_health() {
 async fn the_operators_model_is_the_default() {
     let house = House::new().await;
     let seed = async |found: Option<OperatorModel>| {
-        let tx = house.engine.log().db().begin().await.unwrap();
+        let tx = house
+            .engine
+            .log()
+            .db()
+            .begin(entities::Within::Owner(SYSTEM))
+            .await
+            .unwrap();
         house
             .engine
             .seed_models(&tx, &house.owner, found)
@@ -140,7 +146,7 @@ async fn the_operators_model_is_the_default() {
     assert_eq!(house.tenant().await.default_model_id, Some(rows[1].id));
     assert_eq!(sent(&house, rows[1].id).await.0.as_deref(), Some("sk-op"));
 
-    let snapshot = house.engine.log().snapshot();
+    let snapshot = house.engine.log().snapshot(entities::Within::Owner(SYSTEM));
     let endpoint = house
         .engine
         .endpoint(snapshot.tx().await.unwrap(), &rows[1])
@@ -184,7 +190,13 @@ async fn without_a_key_the_built_in_model_is_the_default() {
             .await
             .is_none()
     );
-    let tx = house.engine.log().db().begin().await.unwrap();
+    let tx = house
+        .engine
+        .log()
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     house
         .engine
         .seed_models(&tx, &house.owner, None)
@@ -266,7 +278,7 @@ async fn each_provider_is_asked_in_its_own_way() {
             (Some(window), thinks),
             "{name}"
         );
-        let snapshot = house.engine.log().snapshot();
+        let snapshot = house.engine.log().snapshot(entities::Within::Owner(SYSTEM));
         let tx = snapshot.tx().await.unwrap();
         let endpoint = house.engine.endpoint(tx, &row).await.unwrap();
         assert_eq!(
@@ -353,7 +365,13 @@ async fn the_environment_may_name_any_of_them() {
     let environment =
         OperatorEnvironment::read(|name| (name == "OLLAMA_HOST").then(|| host.clone()));
     let model = house.engine.find_operator_model(&environment).await;
-    let tx = house.engine.log().db().begin().await.unwrap();
+    let tx = house
+        .engine
+        .log()
+        .db()
+        .begin(entities::Within::Owner(SYSTEM))
+        .await
+        .unwrap();
     house
         .engine
         .seed_models(&tx, &house.owner, model)

@@ -1,7 +1,10 @@
 use adapters::sealing::Secret;
 
 use super::{compatible, header, sent};
-use crate::models::{CreateModel, UpdateModel, testing::House};
+use crate::models::{
+    CreateModel, UpdateModel,
+    testing::{House, SYSTEM},
+};
 
 #[tokio::test]
 async fn secrets_are_sealed_and_bound_to_where_they_go() {
@@ -98,7 +101,7 @@ async fn secrets_are_sealed_and_bound_to_where_they_go() {
     .unwrap();
     let mut row = house.model(id).await;
     row.base_url = Some("https://thief.example".into());
-    let snapshot = house.engine.log().snapshot();
+    let snapshot = house.engine.log().snapshot(entities::Within::Owner(SYSTEM));
     assert!(
         house
             .engine

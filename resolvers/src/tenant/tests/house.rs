@@ -78,7 +78,7 @@ impl House {
             }
         };
         let db = Db::connect(&location).await.unwrap();
-        migration::migrate(db.system(SYSTEM)).await.unwrap();
+        migration::migrate(db.owner(SYSTEM)).await.unwrap();
         let clock = Arc::new(ManualClock::new(
             DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
         ));
@@ -152,7 +152,11 @@ impl House {
     }
 
     pub(super) async fn write<T>(&self, work: impl AsyncFnOnce(&Tx) -> T) -> T {
-        let tx = self.db.begin().await.unwrap();
+        let tx = self
+            .db
+            .begin(entities::Within::Owner(SYSTEM))
+            .await
+            .unwrap();
         let value = work(&tx).await;
         tx.commit().await.unwrap();
         value

@@ -1,12 +1,17 @@
 //! The database: one writer and many readers on SQLite, pools on PostgreSQL, and the two kinds of transaction that there are.
 
+mod transaction;
+mod wall;
+
 use std::{ops::Deref, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 pub use sea_orm::DbErr;
+pub use transaction::{Outside, Transaction};
+pub use wall::Within;
+
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, RuntimeErr, SqlErr,
-    SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbBackend, RuntimeErr, SqlErr, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
     sqlx::{
         self,
         postgres::{PgConnectOptions, PgPoolOptions},
@@ -48,6 +53,11 @@ pub struct Db {
 const READERS_SQLITE: (u32, usize) = (8, 3);
 /// The same on PostgreSQL.
 const READERS_POSTGRES: (u32, usize) = (16, 8);
+/// Connections for the system's single statements on PostgreSQL: whose credential it is, what is due.
+const SYSTEM: u32 = 8;
+/// Connections in the role of the database's user, and how long one stays that nobody uses. Migrating takes two.
+const OWNERS: u32 = 2;
+const OWNER_IDLE: Duration = Duration::from_secs(10);
 
 enum Inner {
     Sqlite {
@@ -63,12 +73,18 @@ enum Inner {
         /// which is unfair and sleeps.
         turn: Arc<Semaphore>,
     },
+    /// Every connection but the owner's is in one of the two roles from its start, see [`Within`]: what forgets to say which is
+    /// in that of a tenant, without one.
     Postgres {
         commands: DatabaseConnection,
         /// REPEATABLE READ READ ONLY by default, so that BEGIN alone is a snapshot.
         readers: DatabaseConnection,
+        /// In the system's role and READ ONLY, for single statements.
+        system: DatabaseConnection,
         /// Leases are renewed on a connection of their own: nothing that waits may let them lapse.
         leases: DatabaseConnection,
+        /// In the role of the login, opened when it is needed.
+        owner: DatabaseConnection,
         options: Box<PgConnectOptions>,
     },
 }
@@ -76,14 +92,14 @@ enum Inner {
 /// A transaction that may write: READ COMMITTED on PostgreSQL, BEGIN IMMEDIATE on SQLite. Dropped without [`Tx::commit`], it
 /// is rolled back.
 pub struct Tx {
-    inner: DatabaseTransaction,
+    inner: Transaction,
     backend: Backend,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Deref for Tx {
-    type Target = DatabaseTransaction;
-    fn deref(&self) -> &DatabaseTransaction {
+    type Target = Transaction;
+    fn deref(&self) -> &Transaction {
         &self.inner
     }
 }
@@ -109,6 +125,13 @@ impl Tx {
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// The same transaction for a statement that looks across the wall between tenants: on PostgreSQL it is done in the system's
+    /// role, and costs two round trips more.
+    #[must_use]
+    pub fn system(&self, _: SystemScope) -> Outside<'_> {
+        self.inner.system()
     }
 }
 
@@ -144,6 +167,7 @@ pub struct Snapshot(Arc<View>);
 
 struct View {
     db: Db,
+    within: Within,
     is_of_follower: bool,
     tx: OnceCell<Tx>,
 }
@@ -156,10 +180,12 @@ impl Snapshot {
     pub async fn tx(&self) -> Result<&Tx, DbErr> {
         let View {
             db,
+            within,
             is_of_follower,
             tx,
         } = &*self.0;
-        tx.get_or_try_init(|| db.begin_read(*is_of_follower)).await
+        tx.get_or_try_init(|| db.begin_read(*within, *is_of_follower))
+            .await
     }
 }
 
@@ -234,20 +260,31 @@ impl Db {
                 .acquire_timeout(ACQUIRE)
                 .connect_with(options)
         };
-        let commands = pool(options.clone(), 16).await.map_err(connecting)?;
-        let snapshots = options.clone().options([
+        wall::make_roles(&options).await?;
+        let (tenant, system) = (
+            wall::in_role(&options, wall::TENANT_ROLE),
+            wall::in_role(&options, wall::SYSTEM_ROLE),
+        );
+        let read_only = [
             ("default_transaction_isolation", "repeatable read"),
             ("default_transaction_read_only", "on"),
-        ]);
-        let readers = pool(snapshots, READERS_POSTGRES.0)
-            .await
-            .map_err(connecting)?;
-        let leases = pool(options.clone(), 1).await.map_err(connecting)?;
+        ];
+        let opened = async |options, most| {
+            let pool = pool(options, most).await.map_err(connecting)?;
+            Ok::<_, DbErr>(SqlxPostgresConnector::from_sqlx_postgres_pool(pool))
+        };
+        let owner = PgPoolOptions::new()
+            .max_connections(OWNERS)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(OWNER_IDLE)
+            .connect_lazy_with(options);
         let inner = Inner::Postgres {
-            commands: SqlxPostgresConnector::from_sqlx_postgres_pool(commands),
-            leases: SqlxPostgresConnector::from_sqlx_postgres_pool(leases),
-            readers: SqlxPostgresConnector::from_sqlx_postgres_pool(readers),
-            options: Box::new(options),
+            commands: opened(tenant.clone(), 16).await?,
+            readers: opened(tenant.options(read_only), READERS_POSTGRES.0).await?,
+            system: opened(system.clone().options(read_only), SYSTEM).await?,
+            leases: opened(system.clone(), 1).await?,
+            owner: SqlxPostgresConnector::from_sqlx_postgres_pool(owner),
+            options: Box::new(system),
         };
         Ok(Self::of(inner, READERS_POSTGRES.1))
     }
@@ -272,11 +309,11 @@ impl Db {
     ///
     /// # Errors
     /// The database can't be reached, or no connection was free within five seconds.
-    pub async fn begin(&self) -> Result<Tx, DbErr> {
+    pub async fn begin(&self, within: Within) -> Result<Tx, DbErr> {
         match &*self.inner {
             Inner::Sqlite { commands, turn, .. } => immediate(commands, turn).await,
             Inner::Postgres { commands, .. } => Ok(Tx {
-                inner: begun(commands).await?,
+                inner: begun(commands, within).await?,
                 backend: Backend::Postgres,
                 _turn: None,
             }),
@@ -287,35 +324,36 @@ impl Db {
     ///
     /// # Errors
     /// As [`Db::begin`].
-    pub async fn begin_deltas(&self) -> Result<Tx, DbErr> {
+    pub async fn begin_deltas(&self, scope: SystemScope) -> Result<Tx, DbErr> {
         match &*self.inner {
             Inner::Sqlite { deltas, turn, .. } => immediate(deltas, turn).await,
-            Inner::Postgres { .. } => self.begin().await,
+            Inner::Postgres { .. } => self.begin(Within::System(scope)).await,
         }
     }
 
     /// A view for one request. Opens nothing yet.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.view(false)
+    pub fn snapshot(&self, within: Within) -> Snapshot {
+        self.view(within, false)
     }
 
     /// A view for one event that is told to somebody. Opens nothing yet; it waits its turn for one of a few connections, as
     /// long as it takes.
     #[must_use]
-    pub fn follower_snapshot(&self) -> Snapshot {
-        self.view(true)
+    pub fn follower_snapshot(&self, within: Within) -> Snapshot {
+        self.view(within, true)
     }
 
-    fn view(&self, is_of_follower: bool) -> Snapshot {
+    fn view(&self, within: Within, is_of_follower: bool) -> Snapshot {
         Snapshot(Arc::new(View {
             db: self.clone(),
+            within,
             is_of_follower,
             tx: OnceCell::new(),
         }))
     }
 
-    async fn begin_read(&self, is_of_follower: bool) -> Result<Tx, DbErr> {
+    async fn begin_read(&self, within: Within, is_of_follower: bool) -> Result<Tx, DbErr> {
         let place = if is_of_follower {
             let place = self.followers.clone().acquire_owned().await;
             Some(place.map_err(|_| DbErr::Custom("the database is closed".into()))?)
@@ -327,25 +365,27 @@ impl Db {
             Inner::Postgres { readers, .. } => (readers, Backend::Postgres),
         };
         Ok(Tx {
-            inner: begun(readers).await?,
+            inner: begun(readers, within).await?,
             backend,
             _turn: place,
         })
     }
 
-    /// The connection that commands use, for reads outside a transaction and for migrating.
+    /// A connection in the role of the database's user, before which no wall stands: for migrating.
     #[must_use]
-    pub fn system(&self, _: SystemScope) -> &DatabaseConnection {
+    pub fn owner(&self, _: SystemScope) -> &DatabaseConnection {
         match &*self.inner {
-            Inner::Sqlite { commands, .. } | Inner::Postgres { commands, .. } => commands,
+            Inner::Sqlite { commands, .. } => commands,
+            Inner::Postgres { owner, .. } => owner,
         }
     }
 
-    /// The connection for reads that need no snapshot of more than one statement.
+    /// The connection for the system's reads that need no snapshot of more than one statement.
     #[must_use]
     pub fn reader(&self, _: SystemScope) -> &DatabaseConnection {
         match &*self.inner {
-            Inner::Sqlite { readers, .. } | Inner::Postgres { readers, .. } => readers,
+            Inner::Sqlite { readers, .. } => readers,
+            Inner::Postgres { system, .. } => system,
         }
     }
 
@@ -393,11 +433,13 @@ impl Db {
             Inner::Postgres {
                 commands,
                 readers,
+                system,
                 leases,
                 ..
             } => [
                 ("commands", commands),
                 ("readers", readers),
+                ("system", system),
                 ("leases", leases),
             ]
             .map(|(name, pool)| Pool::of(name, pool.get_postgres_connection_pool()))
@@ -405,7 +447,7 @@ impl Db {
         }
     }
 
-    /// How to open further connections to a PostgreSQL server, with the same settings; `None` on SQLite.
+    /// How to open further connections to a PostgreSQL server, in the system's role and with the same settings; `None` on SQLite.
     #[must_use]
     pub fn postgres_options(&self, _: SystemScope) -> Option<PgConnectOptions> {
         match &*self.inner {
@@ -459,10 +501,12 @@ impl Db {
             Inner::Postgres {
                 commands,
                 readers,
+                system,
                 leases,
+                owner,
                 ..
             } => {
-                for pool in [readers, leases, commands] {
+                for pool in [readers, system, leases, owner, commands] {
                     pool.get_postgres_connection_pool().close().await;
                 }
             }
@@ -490,13 +534,20 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// Begins in a task of its own, which comes to its end whoever waits for it: where a BEGIN is given up while it is under way, the
 /// driver leaves the transaction open on its connection, and whoever gets that connection next would read what was true then.
-async fn begun(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+async fn begun(connection: &DatabaseConnection, within: Within) -> Result<Transaction, DbErr> {
     let connection = connection.clone();
     #[expect(
         clippy::disallowed_methods,
         reason = "it ends by itself, within the time that a connection is waited for"
     )]
-    let begin = tokio::spawn(async move { connection.begin().await });
+    let begin = tokio::spawn(async move {
+        if connection.get_database_backend() == DbBackend::Postgres {
+            let pool = connection.get_postgres_connection_pool().clone();
+            Transaction::on_postgres(pool, within).await
+        } else {
+            connection.begin().await.map(Into::into)
+        }
+    });
     begin.await.unwrap_or_else(|error| {
         Err(DbErr::Custom(format!(
             "a transaction did not begin: {error}"
@@ -515,7 +566,7 @@ async fn immediate(connection: &DatabaseConnection, turn: &Arc<Semaphore>) -> Re
         ..Default::default()
     };
     Ok(Tx {
-        inner: connection.begin_with_options(options).await?,
+        inner: connection.begin_with_options(options).await?.into(),
         backend: Backend::Sqlite,
         _turn: Some(turn),
     })
