@@ -447,7 +447,7 @@ async fn compare(world: &World, db: &Db, (who, seed): (usize, u64), reader: Read
                     .unwrap();
                 let all = conversation::Entity::in_tenant(&scope);
                 let all = all.filter(conversation::Column::Id.eq(id));
-                let stored = all.one(db.reader(SYSTEM)).await.unwrap().unwrap();
+                let stored = all.one(db.owner(SYSTEM)).await.unwrap().unwrap();
                 (row.is_some(), stored.audience())
             }
             false => {
@@ -459,7 +459,7 @@ async fn compare(world: &World, db: &Db, (who, seed): (usize, u64), reader: Read
                     told("one agent")
                 );
                 let all = agent::Entity::in_tenant(&scope).filter(agent::Column::Id.eq(id));
-                let stored = all.one(db.reader(SYSTEM)).await.unwrap().unwrap();
+                let stored = all.one(db.owner(SYSTEM)).await.unwrap().unwrap();
                 (row.is_some(), stored.audience())
             }
         };

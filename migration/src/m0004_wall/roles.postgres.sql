@@ -21,6 +21,8 @@ declare
         'password_resets', 'sign_in_codes', 'groups', 'group_ancestors', 'group_members', 'shares', 'idempotency',
         'change_outbox', 'streams', 'events', 'unfolded', 'runs', 'conversations', 'messages', 'search_texts', 'models',
         'model_turns', 'model_served', 'bookings', 'usage_hours', 'usage_latencies', 'model_minutes'];
+    -- What it looks at across tenants: which models are in use.
+    looked_at_across constant text[] := array['agents', 'agent_versions', 'model_fallbacks'];
     -- What is of no tenant.
     of_all constant text[] := array[
         'meta', 'signing_keys', 'tenants', 'users', 'sign_in_failures', 'known_addresses', 'identities', 'oidc_flows',
@@ -39,12 +41,20 @@ begin
     foreach name in array looked_at loop
         execute format('grant select on %I to weft_tenant', name);
     end loop;
-    foreach name in array across || audit loop
+    foreach name in array across || looked_at_across || audit loop
         execute format('create policy weft_system on %I to weft_system using (true)', name);
     end loop;
     foreach name in array across || of_all loop
         execute format('grant select, insert, update, delete on %I to weft_system', name);
     end loop;
+    foreach name in array looked_at_across loop
+        execute format('grant select on %I to weft_system', name);
+    end loop;
+    -- How often an agent was used is added up with the rest.
+    grant update (uses) on agents to weft_system;
+    -- A tenant is made with its first model, and that one's key.
+    create policy weft_system on secrets for insert to weft_system with check (true);
+    grant insert on secrets to weft_system;
 
     -- Nobody at run time changes what was noted; the owner alone takes away what is old.
     grant select, insert on audit_entries to weft_tenant, weft_system;
@@ -58,10 +68,10 @@ begin
 
     -- A tenant itself, and the people who belong to it or once did.
     alter table tenants enable row level security, force row level security;
-    create policy weft_tenant on tenants for select to weft_tenant
+    create policy weft_tenant on tenants to weft_tenant
         using (id = nullif(current_setting('weft.tenant', true), '')::uuid);
     create policy weft_system on tenants to weft_system using (true);
-    grant select on tenants to weft_tenant;
+    grant select, update (default_model_id, updated_at) on tenants to weft_tenant;
     alter table users enable row level security, force row level security;
     create policy weft_members on users for select to weft_tenant using (exists (
         select 1 from memberships m
