@@ -489,13 +489,13 @@ async fn delete(
     let agents = agent::Entity::in_tenant(by)
         .filter(agent::Column::GroupId.is_in(ids.iter().copied()))
         .order_by_asc(agent::Column::Id)
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .all(&**c.tx())
         .await?;
     let models = llm_model::Entity::in_tenant(by)
         .filter(llm_model::Column::GroupId.is_in(ids.iter().copied()))
         .order_by_asc(llm_model::Column::Id)
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .all(&**c.tx())
         .await?;
     let shares = share::Entity::in_tenant(by)

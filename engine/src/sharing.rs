@@ -166,14 +166,14 @@ async fn locked(c: &mut Command, scope: &Scope, what: Shareable) -> Result<UserI
         ResourceKind::Agent => agent::Entity::in_tenant(scope)
             .filter(agent::Column::Id.eq(what.id))
             .filter(agent::Column::DeletedAt.is_null())
-            .lock_exclusive()
+            .lock(LockType::NoKeyUpdate)
             .one(&**c.tx())
             .await?
             .map(|row| (row.owner_id, row.audience())),
         ResourceKind::Model => llm_model::Entity::in_tenant(scope)
             .filter(llm_model::Column::Id.eq(what.id))
             .filter(llm_model::Column::DeletedAt.is_null())
-            .lock_exclusive()
+            .lock(LockType::NoKeyUpdate)
             .one(&**c.tx())
             .await?
             .map(|row| (row.owner_id, row.audience())),

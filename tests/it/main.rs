@@ -32,3 +32,4 @@ mod tenancy;
 mod tokens;
 mod usage;
 mod viewers;
+mod wall;

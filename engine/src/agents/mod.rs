@@ -48,7 +48,7 @@ async fn locked(
     let row = agent::Entity::in_tenant(scope)
         .filter(agent::Column::Id.eq(id))
         .filter(agent::Column::DeletedAt.is_null())
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .one(&**c.tx())
         .await?;
     let access = row

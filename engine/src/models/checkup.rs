@@ -134,7 +134,7 @@ async fn take(c: &mut Command) -> Result<(u64, Vec<Due>), CommandError> {
     let rows = are_due(now)
         .order_by_asc(llm_model::Column::CheckAt)
         .limit(AT_ONCE)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .lock_with_behavior(LockType::NoKeyUpdate, LockBehavior::SkipLocked)
         .all(&**c.tx())
         .await?;
     let ids: Vec<ModelId> = rows.iter().map(|row| row.id).collect();
@@ -184,7 +184,7 @@ async fn note(
     let row = llm_model::Entity::anywhere(SYSTEM)
         .filter(llm_model::Column::Id.eq(looked_at.id))
         .filter(llm_model::Column::DeletedAt.is_null())
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .one(&**c.tx())
         .await?;
     let Some(before) = row.filter(|row| check::is_same(row, &looked_at)) else {

@@ -70,7 +70,7 @@ async fn locked(
     let row = llm_model::Entity::in_tenant(scope)
         .filter(llm_model::Column::Id.eq(id))
         .filter(llm_model::Column::DeletedAt.is_null())
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .one(&**c.tx())
         .await?;
     let access = row

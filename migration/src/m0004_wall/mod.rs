@@ -1,5 +1,5 @@
-//! PostgreSQL's wall between tenants: what each of the two roles may do with each table, and with which of its rows. SQLite has
-//! no roles.
+//! PostgreSQL's wall between tenants: references that name the tenant, and what each of the two roles may do with each table and
+//! which of its rows. SQLite has no roles.
 
 use sea_orm_migration::{async_trait, prelude::*, sea_orm::DbBackend};
 
@@ -20,6 +20,7 @@ impl MigrationTrait for Step {
         if manager.get_database_backend() != DbBackend::Postgres {
             return Ok(());
         }
+        run(manager, include_str!("references.postgres.sql")).await?;
         run(manager, include_str!("roles.postgres.sql")).await
     }
 }
