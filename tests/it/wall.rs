@@ -320,7 +320,7 @@ async fn plain_login(may: &str) -> Option<(Database, String, String)> {
     let login = format!("{name}_login");
     database
         .sql(format!(
-            "create role {login} login nosuperuser nobypassrls {may};
+            "create role {login} login noinherit nosuperuser nobypassrls {may};
              alter database {name} owner to {login}; alter schema public owner to {login}"
         ))
         .await

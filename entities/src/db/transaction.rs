@@ -42,7 +42,8 @@ impl Held {
 
     /// The connection in the system's role; `strayed` until [`Held::home`].
     async fn away(&mut self) -> Result<&mut sqlx::PgConnection, sqlx::Error> {
-        if !matches!(self.within, Within::System(_)) && !self.strayed {
+        if !matches!(self.within, Within::System(_)) {
+            // Also where it has strayed: nobody knows how far it came.
             self.strayed = true;
             self.tx.execute(Within::AS_SYSTEM).await?;
         }

@@ -91,7 +91,12 @@ begin
             execute format('create role %I nologin noinherit', name);
         end if;
         if not pg_has_role(session_user, name, 'MEMBER') then
-            execute format('grant %I to %I', name, session_user);
+            -- Acts in it, and has nothing of it otherwise; before 16 that is a property of the user itself.
+            if current_setting('server_version_num')::int >= 160000 then
+                execute format('grant %I to %I with inherit false, set true', name, session_user);
+            else
+                execute format('grant %I to %I', name, session_user);
+            end if;
         end if;
     end loop;
 end
