@@ -21,8 +21,8 @@ declare
         'password_resets', 'sign_in_codes', 'groups', 'group_ancestors', 'group_members', 'shares', 'idempotency',
         'change_outbox', 'streams', 'events', 'unfolded', 'runs', 'conversations', 'messages', 'search_texts', 'models',
         'model_turns', 'model_served', 'bookings', 'usage_hours', 'usage_latencies', 'model_minutes'];
-    -- What it looks at across tenants: which models are in use.
-    looked_at_across constant text[] := array['agents', 'agent_versions', 'model_fallbacks'];
+    -- What it looks at across tenants: which models are in use, and how they do.
+    looked_at_across constant text[] := array['agents', 'agent_versions', 'model_fallbacks', 'model_calls'];
     -- What is of no tenant.
     of_all constant text[] := array[
         'meta', 'signing_keys', 'tenants', 'users', 'sign_in_failures', 'known_addresses', 'identities', 'oidc_flows',
@@ -41,6 +41,8 @@ begin
     foreach name in array looked_at loop
         execute format('grant select on %I to weft_tenant', name);
     end loop;
+    -- A group that goes is no longer what an invitation leads to.
+    grant delete on invitation_groups to weft_tenant;
     foreach name in array across || looked_at_across || audit loop
         execute format('create policy weft_system on %I to weft_system using (true)', name);
     end loop;
