@@ -220,7 +220,9 @@ impl Kind {
         let (uuid, bytes) = (Sealed::uuid(row), || row.id.clone());
         let changed = match self {
             Self::DataKeys => replace!(tenant.DataKey where tenant::Column::Id.eq(uuid)),
-            Self::SigningKeys => replace!(signing_key.Sealed where signing_key::Column::Id.eq(uuid)),
+            Self::SigningKeys => {
+                replace!(signing_key.Sealed where signing_key::Column::Id.eq(uuid))
+            }
             Self::Chains => {
                 replace!(audit_chain.SealedKey where audit_chain::Column::TenantId.eq(uuid))
             }

@@ -5,12 +5,7 @@ use anyhow::bail;
 use auth::rotation::{Rotated, opens_all, rotate};
 use entities::Db;
 
-use crate::{
-    admin::ground,
-    config::Config,
-    data_dir::KEY,
-    wiring::Ground,
-};
+use crate::{admin::ground, config::Config, data_dir::KEY, wiring::Ground};
 
 /// Does it, and answers what to print. Where the key is the data folder's, it makes the new one as well.
 ///

@@ -190,10 +190,7 @@ impl Keyring {
     pub fn new(secret_key: [u8; 32], previous: Option<[u8; 32]>) -> Self {
         let (secret_key, previous) = (Zeroizing::new(secret_key), previous.map(Zeroizing::new));
         Self {
-            secret: Arc::new((
-                Keys::new(&secret_key),
-                previous.map(|key| Keys::new(&key)),
-            )),
+            secret: Arc::new((Keys::new(&secret_key), previous.map(|key| Keys::new(&key)))),
             installation: None,
         }
     }
@@ -238,7 +235,11 @@ impl Keyring {
     pub fn new_data_key(&self, tenant: Uuid) -> (DataKey, Vec<u8>) {
         let mut key = Zeroizing::new([0; 32]);
         fill(key.as_mut());
-        let wrapped = self.secret.0.wrapping.seal(&wrapped_place(tenant), key.as_ref());
+        let wrapped = self
+            .secret
+            .0
+            .wrapping
+            .seal(&wrapped_place(tenant), key.as_ref());
         (DataKey(Arc::new(SealingKey::new(&key))), wrapped)
     }
 

@@ -272,10 +272,7 @@ fn no_column_is_forgotten() {
     }
     let known = Kind::ALL.map(Kind::column);
     // by a tenant's data key; digests by the installation's key
-    let others = [
-        ("secrets", "sealed"),
-        ("known_addresses", "address_key"),
-    ];
+    let others = [("secrets", "sealed"), ("known_addresses", "address_key")];
     let known: BTreeSet<_> = known
         .into_iter()
         .chain(others)
