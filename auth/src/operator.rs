@@ -140,13 +140,18 @@ pub async fn set_platform_administrator(
     }
 }
 
+/// Adds to the audit log that the secret key was changed.
+pub(crate) async fn note_rotation(tx: &Tx, clock: &SharedClock) -> Result<(), DbErr> {
+    note(tx, clock, "rotate-key", INSTALLATION, None).await
+}
+
 /// Adds to the audit log what the operator did.
 async fn note(
     tx: &Tx,
     clock: &SharedClock,
     action: &str,
     tenant: TenantId,
-    user: UserId,
+    user: impl Into<Option<UserId>>,
 ) -> Result<(), DbErr> {
     let entry = Entry {
         tenant,
@@ -154,7 +159,7 @@ async fn note(
         api_key: None,
         on_behalf_of: None,
         action: action.to_owned(),
-        target: Some(user.to_string()),
+        target: user.into().map(|user: UserId| user.to_string()),
         outcome: AuditOutcome::Allowed,
         address: None,
         details: serde_json::json!({ "fields": [] }),

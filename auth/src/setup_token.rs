@@ -23,7 +23,7 @@ impl Authority {
     pub fn setup_token(&self) -> Secret {
         match &self.0.config.setup_token {
             Some(token) => token.clone(),
-            None => Secret::new(base62::encode(&self.0.keyring.mac("setup", b"token"))),
+            None => Secret::new(base62::encode(&self.0.keyring.derive("setup"))),
         }
     }
 

@@ -167,7 +167,7 @@ impl SigningKeys {
     }
 }
 
-fn place(id: Uuid) -> Place<'static> {
+pub(crate) fn place(id: Uuid) -> Place<'static> {
     Place {
         table: "signing_keys",
         column: "sealed",

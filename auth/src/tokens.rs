@@ -431,10 +431,6 @@ mod tests {
         assert_eq!(read_refresh(&ring, token.expose()), Some((id, 3)));
         assert_eq!(token, refresh(&ring, id, 3), "two tabs get the same");
         assert_eq!(
-            read_refresh(&Keyring::new([2; 32], Some([1; 32])), token.expose()),
-            Some((id, 3))
-        );
-        assert_eq!(
             read_refresh(&Keyring::new([2; 32], None), token.expose()),
             None
         );

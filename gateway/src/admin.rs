@@ -50,17 +50,25 @@ pub enum Admin {
 /// # Errors
 /// Why nothing was done, in one line.
 pub async fn admin(config: &Config, command: Admin) -> anyhow::Result<String> {
-    let ground = match Ground::take(config) {
-        Err(WiringError::Folder(FolderError::InUse { path })) => bail!(
-            "setting `data_dir`: {} is in use by another weft, and SQLite is one process's alone: stop it first, and start it again afterwards",
-            path.display()
-        ),
-        ground => ground?,
-    };
+    let ground = ground(config)?;
     let db = ground.database().await?;
     let done = run(config, &ground, &db, command).await;
     db.close().await;
     done
+}
+
+/// The data folder and the key, for a command that ends; it says what to do where a server has them.
+///
+/// # Errors
+/// Of the folder.
+pub fn ground(config: &Config) -> anyhow::Result<Ground> {
+    match Ground::take(config) {
+        Err(WiringError::Folder(FolderError::InUse { path })) => bail!(
+            "setting `data_dir`: {} is in use by another weft, and SQLite is one process's alone: stop it first, and start it again afterwards",
+            path.display()
+        ),
+        ground => Ok(ground?),
+    }
 }
 
 async fn run(config: &Config, ground: &Ground, db: &Db, command: Admin) -> anyhow::Result<String> {

@@ -115,48 +115,104 @@ impl DataDir {
     /// # Errors
     /// The file can't be read or written, is open to others, or holds no key.
     pub fn secret_key(&self, make: impl FnOnce() -> [u8; 32]) -> Result<[u8; 32], FolderError> {
-        let path = self.file("secret_key");
+        match self.read_key(KEY)? {
+            Some(key) => Ok(key),
+            None => {
+                let key = make();
+                self.write_key(KEY, &key)?;
+                Ok(key)
+            }
+        }
+    }
+
+    /// The key before `current`, while not all is sealed by `current` yet.
+    ///
+    /// # Errors
+    /// As of [`DataDir::secret_key`].
+    pub fn previous_key(&self, current: &[u8; 32]) -> Result<Option<[u8; 32]>, FolderError> {
+        let previous = self.read_key(PREVIOUS_KEY)?;
+        // The same: it was kept, and no other one made any more.
+        Ok(previous.filter(|previous| previous != current))
+    }
+
+    /// Puts a new key of `make` in the place of `current`, which stays beside it until [`DataDir::forget_previous_key`]: it is on the
+    /// disk before the new one is.
+    ///
+    /// # Errors
+    /// As of [`DataDir::secret_key`].
+    pub fn change_key(
+        &self,
+        current: &[u8; 32],
+        make: impl FnOnce() -> [u8; 32],
+    ) -> Result<[u8; 32], FolderError> {
+        self.write_key(PREVIOUS_KEY, current)?;
+        let key = make();
+        self.write_key(KEY, &key)?;
+        Ok(key)
+    }
+
+    /// Deletes the key before the one in use, once nothing is sealed by it.
+    ///
+    /// # Errors
+    /// It can't be deleted.
+    pub fn forget_previous_key(&self) -> Result<(), FolderError> {
+        let path = self.file(PREVIOUS_KEY);
+        let gone = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            gone => gone,
+        };
+        gone.and_then(|()| self.settle())
+            .map_err(|source| FolderError::Io { path, source })
+    }
+
+    fn read_key(&self, name: &str) -> Result<Option<[u8; 32]>, FolderError> {
+        let path = self.file(name);
         let failed = |source| FolderError::Io {
             path: path.clone(),
             source,
         };
-        match OpenOptions::new().read(true).open(&path) {
-            Ok(file) => {
-                closed(
-                    &path,
-                    file.metadata().map_err(failed)?.permissions().mode(),
-                    0o600,
-                )?;
-                let mut text = String::new();
-                // A few bytes more than a key has, to see whether there are.
-                file.take(100).read_to_string(&mut text).map_err(failed)?;
-                let bytes = BASE64
-                    .decode(text.trim())
-                    .ok()
-                    .and_then(|bytes| bytes.try_into().ok());
-                bytes.ok_or(FolderError::Key { path })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let bytes = make();
-                // Whole or not at all, and on the disk before anything is sealed by it.
-                let new = self.file("secret_key.new");
-                let mut file = OpenOptions::new()
-                    .create(true)
-                    .truncate(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(&new)
-                    .map_err(failed)?;
-                writeln!(file, "{}", BASE64.encode(bytes)).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
-                fs::rename(&new, &path).map_err(failed)?;
-                File::open(&self.path)
-                    .and_then(|folder| folder.sync_all())
-                    .map_err(failed)?;
-                Ok(bytes)
-            }
-            Err(source) => Err(failed(source)),
-        }
+        let file = match OpenOptions::new().read(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(failed)?,
+        };
+        closed(
+            &path,
+            file.metadata().map_err(failed)?.permissions().mode(),
+            0o600,
+        )?;
+        let mut text = String::new();
+        // A few bytes more than a key has, to see whether there are.
+        file.take(100).read_to_string(&mut text).map_err(failed)?;
+        let bytes = BASE64
+            .decode(text.trim())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Some).ok_or(FolderError::Key { path })
+    }
+
+    /// Whole or not at all, and on the disk before anything is sealed by it.
+    fn write_key(&self, name: &str, bytes: &[u8; 32]) -> Result<(), FolderError> {
+        let (path, new) = (self.file(name), self.file(&format!("{name}.new")));
+        let failed = |source| FolderError::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)
+            .map_err(failed)?;
+        writeln!(file, "{}", BASE64.encode(bytes)).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&new, &path).map_err(failed)?;
+        self.settle().map_err(failed)
+    }
+
+    /// Waits until the disk knows which files there are.
+    fn settle(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// Writes down where the server listens, for programs that started it with port 0.
@@ -180,6 +236,10 @@ impl DataDir {
         }
     }
 }
+
+/// Names of the files of the secret key, and of the one before it while a change is under way.
+pub const KEY: &str = "secret_key";
+const PREVIOUS_KEY: &str = "secret_key.previous";
 
 /// Name of the file that says where the server listens.
 pub const ADDRESS: &str = "address";
@@ -235,6 +295,37 @@ mod tests {
                 && error.contains("chmod 700"),
             "{error}"
         );
+    }
+
+    /// Wherever a change of the key was broken off, both keys are there, and it is gone on with.
+    #[test]
+    fn a_change_of_the_key_loses_none_wherever_it_ends() {
+        let around = tempfile::tempdir().unwrap();
+        let folder = DataDir::open(around.path()).unwrap();
+        let old = folder.secret_key(|| [1; 32]).unwrap();
+        assert_eq!(folder.previous_key(&old).unwrap(), None);
+        let keys = || {
+            let key = folder.secret_key(|| unreachable!()).unwrap();
+            (key, folder.previous_key(&key).unwrap())
+        };
+
+        // before the new one was made, and with half a file
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            folder.change_key(&old, || panic!("here"))
+        }));
+        assert!(broken.is_err());
+        fs::write(folder.file("secret_key.new"), "AAE").unwrap();
+        assert_eq!(keys(), (old, None), "as if nothing had been");
+
+        let new = folder.change_key(&old, || [2; 32]).unwrap();
+        assert_eq!(keys(), (new, Some(old)), "both until all is sealed");
+        assert_eq!(mode(&folder.file("secret_key.previous")), 0o600);
+
+        folder.forget_previous_key().unwrap();
+        folder.forget_previous_key().unwrap();
+        assert_eq!(keys(), (new, None));
+        let newer = folder.change_key(&new, || [3; 32]).unwrap();
+        assert_eq!(keys(), (newer, Some(new)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod health;
 mod logging;
 mod metrics;
 mod page;
+mod rotate_key;
 mod serve;
 mod traces;
 mod wiring;
@@ -49,6 +50,8 @@ enum Command {
     Schema,
     /// Print the settings in force, secrets hidden.
     Config,
+    /// Seal by the new secret key all that the one before it sealed.
+    RotateKey,
     /// What needs no signing in, for whoever runs the server.
     Admin {
         #[command(subcommand)]
@@ -108,6 +111,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 anyhow::Ok(())
             })?;
             print("The database is up to date.\n")?;
+        }
+        Command::RotateKey => {
+            logging::start(&config.log, None)?;
+            print(&block_on(rotate_key::rotate_key(&config))?)?;
         }
         Command::Admin { command } => {
             logging::start(&config.log, None)?;

@@ -47,6 +47,11 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         signal(SignalKind::interrupt())?,
     );
     let ground = Ground::take(&config)?;
+    if ground.previous_key().is_some() {
+        tracing::info!(
+            "there is a key before the secret key: `weft rotate-key` seals all by the new one"
+        );
+    }
     let listener = Listener::bind("listen", &config.listen).await?;
     let address = listener.address();
     let edge = Edge::<AppGraph>::new(Settings::new(&config, address)?);

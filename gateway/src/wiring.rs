@@ -73,13 +73,24 @@ impl From<LogError> for WiringError {
     }
 }
 
+/// Why what the key sealed can't be had.
+fn unfitting(error: CommandError) -> WiringError {
+    match error {
+        CommandError::Database(error) => error.into(),
+        error => {
+            tracing::debug!(%error, "the key does not fit");
+            WiringError::Key
+        }
+    }
+}
+
 /// What can't be made twice: the data folder and the key.
-#[derive(Debug)]
 pub struct Ground {
     /// The data folder.
     pub folder: DataDir,
     /// Seals secrets.
     pub keyring: Keyring,
+    keys: ([u8; 32], Option<[u8; 32]>),
     location: Location,
     _lock: Option<Lock>,
 }
@@ -96,21 +107,38 @@ impl Ground {
             Location::Sqlite(_) => Some(folder.lock()?),
             Location::Postgres(_) => None,
         };
-        let key = match &config.secret_key {
-            Some(key) => *key.expose(),
-            None => folder.secret_key(|| {
-                let mut bytes = [0; 32];
-                SystemClock::shared().random(&mut bytes);
-                bytes
-            })?,
+        let given = config.secret_key_previous.as_ref().map(|key| *key.expose());
+        let (key, previous) = match &config.secret_key {
+            Some(key) => (*key.expose(), given),
+            None => {
+                let key = folder.secret_key(new_key)?;
+                (key, given.or(folder.previous_key(&key)?))
+            }
         };
-        let previous = config.secret_key_previous.as_ref().map(|key| *key.expose());
         Ok(Self {
             folder,
             keyring: Keyring::new(key, previous),
+            keys: (key, previous),
             location,
             _lock: lock,
         })
+    }
+
+    /// The key before the one in use, where there is one: not all may be sealed by the one in use yet.
+    pub fn previous_key(&self) -> Option<&[u8; 32]> {
+        self.keys.1.as_ref()
+    }
+
+    /// Puts a new key in the place of the folder's; what that one sealed still opens.
+    ///
+    /// # Errors
+    /// Of the folder.
+    pub fn change_key(&mut self) -> Result<(), WiringError> {
+        let (before, _) = self.keys;
+        let key = self.folder.change_key(&before, new_key)?;
+        self.keyring = Keyring::new(key, Some(before));
+        self.keys = (key, Some(before));
+        Ok(())
     }
 
     /// Connects to the database and brings its schema up to date.
@@ -126,6 +154,12 @@ impl Ground {
         db.probe_wall().await?.map_err(WiringError::Wall)?;
         Ok(db)
     }
+}
+
+fn new_key() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    SystemClock::shared().random(&mut bytes);
+    bytes
 }
 
 /// Opens one connection and closes it: a pool would only say that none came in time, not why.
@@ -230,23 +264,19 @@ impl App {
             signing_key_lasts: TimeDelta::days(config.signing_key_days.into()),
             oidc: Some(sign_in_providers(config, outbound.clone(), address)),
         };
+        // Opens what the key has sealed, and makes it where there is nothing yet.
+        let keyring = auth::with_installation_key(&db, &clock, &ground.keyring)
+            .await
+            .map_err(unfitting)?;
         let authority = Authority::new(
             db.clone(),
             log.clone(),
-            ground.keyring.clone(),
+            keyring.clone(),
             clock,
             &tasks,
             auth,
         );
-        // Opens what the key has sealed, and makes it where there is nothing yet.
-        match authority.jwks().await {
-            Ok(_) => {}
-            Err(CommandError::Database(error)) => return Err(error.into()),
-            Err(error) => {
-                tracing::debug!(%error, "the key does not fit");
-                return Err(WiringError::Key);
-            }
-        }
+        authority.jwks().await.map_err(unfitting)?;
         let providers = Providers::new(outbound.clone(), log.clock().clone());
         let options = EngineOptions {
             slots: SLOTS.max(config.limits.max_concurrent_runs.saturating_mul(2)),
@@ -258,7 +288,7 @@ impl App {
         };
         let engine = Engine::new(
             log.clone(),
-            ground.keyring.clone(),
+            keyring,
             providers,
             outbound,
             authority.clone(),

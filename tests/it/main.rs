@@ -23,6 +23,7 @@ mod oidc;
 mod operations;
 mod operator;
 mod people;
+mod rotation;
 mod scene;
 mod search;
 mod sessions;

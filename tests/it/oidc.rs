@@ -5,6 +5,7 @@ mod linking;
 mod logout;
 mod provider;
 mod refusals;
+mod rotation;
 mod seeds;
 
 use entities::Role;

@@ -147,17 +147,17 @@ struct Keys {
 
 impl Keys {
     fn new(secret_key: &[u8; 32]) -> Self {
-        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"weft").extract(secret_key);
+        let root = extract(secret_key);
         Self {
             wrapping: SealingKey::new(&expand(&root, "wrap", "data-key")),
             system: SealingKey::new(&expand(&root, "seal", "system")),
             root,
         }
     }
+}
 
-    fn mac_key(&self, label: &str) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, expand(&self.root, "mac", label).as_ref())
-    }
+fn extract(key: &[u8; 32]) -> hkdf::Prk {
+    hkdf::Salt::new(hkdf::HKDF_SHA256, b"weft").extract(key)
 }
 
 /// One subkey. The use stands before the label, so that no label can name the subkey of another use.
@@ -175,45 +175,59 @@ fn expand(root: &hkdf::Prk, usage: &str, label: &str) -> Zeroizing<[u8; 32]> {
 /// The installation's secret key, and the one before it while a rotation is under way.
 ///
 /// The secret key itself seals nothing: each use has a subkey of its own (HKDF-SHA256, RFC 5869). Clones are the same.
+///
+/// What is handed out, or stored, as a keyed digest can't be made anew when the secret key changes. [`Keyring::mac`] therefore takes
+/// the subkeys of another one, which is stored sealed and stays the same: [`Keyring::with_installation_key`].
 #[derive(Clone)]
-pub struct Keyring(Arc<(Keys, Option<Keys>)>);
+pub struct Keyring {
+    secret: Arc<(Keys, Option<Keys>)>,
+    installation: Option<Arc<hkdf::Prk>>,
+}
 
 impl Keyring {
     /// A keyring of `secret_key`; what `previous` sealed still opens.
     #[must_use]
     pub fn new(secret_key: [u8; 32], previous: Option<[u8; 32]>) -> Self {
         let (secret_key, previous) = (Zeroizing::new(secret_key), previous.map(Zeroizing::new));
-        Self(Arc::new((
-            Keys::new(&secret_key),
-            previous.map(|key| Keys::new(&key)),
-        )))
+        Self {
+            secret: Arc::new((Keys::new(&secret_key), previous.map(|key| Keys::new(&key)))),
+            installation: None,
+        }
     }
 
-    /// The current key first, then the previous one.
-    fn each(&self) -> impl Iterator<Item = &Keys> {
-        std::iter::once(&self.0.0).chain(&self.0.1)
+    /// The same, where keyed digests follow from `key`, whatever the secret key is.
+    #[must_use]
+    pub fn with_installation_key(&self, key: &[u8; 32]) -> Self {
+        Self {
+            secret: self.secret.clone(),
+            installation: Some(Arc::new(extract(key))),
+        }
     }
 
     /// A subkey of the current secret key, by a label that says what it is for.
     #[must_use]
     pub fn derive(&self, label: &str) -> [u8; 32] {
-        *expand(&self.0.0.root, "key", label)
+        *expand(&self.secret.0.root, "key", label)
     }
 
-    /// HMAC-SHA256 (RFC 2104) of `bytes`, with a subkey of the current secret key that belongs to `label` alone.
+    /// HMAC-SHA256 (RFC 2104) of `bytes`, with a subkey that belongs to `label` alone: of the installation's key, or, in a keyring
+    /// that was not given it, of the current secret key.
     #[must_use]
     pub fn mac(&self, label: &str, bytes: &[u8]) -> [u8; 32] {
         let mut out = [0; 32];
-        out.copy_from_slice(hmac::sign(&self.0.0.mac_key(label), bytes).as_ref());
+        out.copy_from_slice(hmac::sign(&self.mac_key(label), bytes).as_ref());
         out
     }
 
-    /// Whether `mac` is what [`Keyring::mac`] gave for `bytes`, under the current or the previous secret key. Takes a
-    /// time that does not depend on where they differ.
+    /// Whether `mac` is what [`Keyring::mac`] gives for `bytes`. Takes a time that does not depend on where they differ.
     #[must_use]
     pub fn verify_mac(&self, label: &str, bytes: &[u8], mac: &[u8]) -> bool {
-        self.each()
-            .any(|keys| hmac::verify(&keys.mac_key(label), bytes, mac).is_ok())
+        hmac::verify(&self.mac_key(label), bytes, mac).is_ok()
+    }
+
+    fn mac_key(&self, label: &str) -> hmac::Key {
+        let root = self.installation.as_deref().unwrap_or(&self.secret.0.root);
+        hmac::Key::new(hmac::HMAC_SHA256, expand(root, "mac", label).as_ref())
     }
 
     /// A new data key for `tenant`, and its wrapped form to store.
@@ -221,7 +235,11 @@ impl Keyring {
     pub fn new_data_key(&self, tenant: Uuid) -> (DataKey, Vec<u8>) {
         let mut key = Zeroizing::new([0; 32]);
         fill(key.as_mut());
-        let wrapped = self.0.0.wrapping.seal(&wrapped_place(tenant), key.as_ref());
+        let wrapped = self
+            .secret
+            .0
+            .wrapping
+            .seal(&wrapped_place(tenant), key.as_ref());
         (DataKey(Arc::new(SealingKey::new(&key))), wrapped)
     }
 
@@ -235,14 +253,17 @@ impl Keyring {
         Ok(DataKey(Arc::new(SealingKey::new(&key))))
     }
 
-    /// Wraps the stored data key of `tenant` again, with the current secret key.
+    /// Wraps the stored data key of `tenant` anew, with the current secret key; `None` where it is wrapped by it already.
     ///
     /// # Errors
     ///
     /// As [`Keyring::open_data_key`].
-    pub fn rewrap_data_key(&self, tenant: Uuid, wrapped: &[u8]) -> Result<Vec<u8>, SealError> {
-        let key = self.unwrap(tenant, wrapped)?;
-        Ok(self.0.0.wrapping.seal(&wrapped_place(tenant), key.as_ref()))
+    pub fn rewrap_data_key(
+        &self,
+        tenant: Uuid,
+        wrapped: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        self.anew(&wrapped_place(tenant), wrapped, |keys| &keys.wrapping)
     }
 
     fn unwrap(&self, tenant: Uuid, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
@@ -254,7 +275,7 @@ impl Keyring {
     /// Seals a value of the installation itself, which belongs to no tenant (a signing key).
     #[must_use]
     pub fn seal_system(&self, place: &Place<'_>, plain: &[u8]) -> Vec<u8> {
-        self.0.0.system.seal(place, plain)
+        self.secret.0.system.seal(place, plain)
     }
 
     /// Opens a value that [`Keyring::seal_system`] sealed for the same `place`, under the current or the previous
@@ -271,10 +292,43 @@ impl Keyring {
         self.first(|keys| keys.system.open(place, sealed))
     }
 
+    /// Seals anew, with the current secret key, what [`Keyring::seal_system`] sealed for the same `place`; `None` where it is sealed
+    /// by it already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keyring::open_system`].
+    pub fn reseal_system(
+        &self,
+        place: &Place<'_>,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        self.anew(place, sealed, |keys| &keys.system)
+    }
+
+    /// What the previous secret key sealed, sealed by the current one.
+    fn anew(
+        &self,
+        place: &Place<'_>,
+        sealed: &[u8],
+        by: impl Fn(&Keys) -> &SealingKey,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let (current, previous) = &*self.secret;
+        match (by(current).open(place, sealed), previous) {
+            (Ok(_), _) => Ok(None),
+            (Err(SealError::Refused), Some(previous)) => {
+                let plain = by(previous).open(place, sealed)?;
+                Ok(Some(by(current).seal(place, &plain)))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// The first key's answer that is one, else the current key's error.
     fn first<T>(&self, open: impl Fn(&Keys) -> Result<T, SealError>) -> Result<T, SealError> {
-        let current = open(&self.0.0);
-        match (&current, &self.0.1) {
+        let (current, previous) = &*self.secret;
+        let current = open(current);
+        match (&current, previous) {
             (Err(SealError::Refused), Some(previous)) => open(previous),
             _ => current,
         }
@@ -432,7 +486,12 @@ mod tests {
         let (key, wrapped) = before.new_data_key(TENANT);
         let sealed = key.seal(&PLACE, b"sk-123");
         let system = before.seal_system(&PLACE, b"signing");
-        let mac = before.mac("refresh", b"token");
+        let stays = |ring: &Keyring| {
+            ring.with_installation_key(&[9; 32])
+                .mac("refresh", b"token")
+        };
+        let mac = stays(&before);
+        assert_ne!(mac, before.mac("refresh", b"token"));
 
         let during = Keyring::new([2; 32], Some([1; 32]));
         assert_eq!(
@@ -448,16 +507,40 @@ mod tests {
             during.open_system(&PLACE, &system).unwrap().as_slice(),
             b"signing"
         );
-        assert!(during.verify_mac("refresh", b"token", &mac));
-        assert!(during.verify_mac("refresh", b"token", &during.mac("refresh", b"token")));
-        assert_ne!(
-            during.mac("refresh", b"token"),
+        assert_eq!(
+            stays(&during),
             mac,
-            "what is new is the current key's"
+            "keyed digests do not follow the secret key"
         );
 
-        let rewrapped = during.rewrap_data_key(TENANT, &wrapped).unwrap();
+        let rewrapped = during.rewrap_data_key(TENANT, &wrapped).unwrap().unwrap();
+        let resealed = during.reseal_system(&PLACE, &system).unwrap().unwrap();
+        assert_eq!(
+            during.rewrap_data_key(TENANT, &rewrapped).unwrap(),
+            None,
+            "once is enough"
+        );
+        assert_eq!(during.reseal_system(&PLACE, &resealed).unwrap(), None);
         let after = Keyring::new([2; 32], None);
+        assert_eq!(stays(&after), mac);
+        assert_eq!(
+            after.open_system(&PLACE, &resealed).unwrap().as_slice(),
+            b"signing"
+        );
+        assert_eq!(after.open_system(&PLACE, &system), Err(SealError::Refused));
+        for neither in [
+            Keyring::new([3; 32], Some([4; 32])),
+            Keyring::new([3; 32], None),
+        ] {
+            assert_eq!(
+                neither.rewrap_data_key(TENANT, &wrapped).unwrap_err(),
+                SealError::Refused
+            );
+            assert_eq!(
+                neither.reseal_system(&PLACE, &system),
+                Err(SealError::Refused)
+            );
+        }
         assert_eq!(
             after.open_data_key(TENANT, &wrapped).unwrap_err(),
             SealError::Refused
@@ -472,6 +555,8 @@ mod tests {
             b"sk-123"
         );
         assert!(!after.verify_mac("refresh", b"token", &mac));
+        let after = after.with_installation_key(&[9; 32]);
+        assert!(after.verify_mac("refresh", b"token", &mac));
     }
 
     #[test]

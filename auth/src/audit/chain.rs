@@ -83,7 +83,7 @@ fn sorted(value: &serde_json::Value) -> serde_json::Value {
     }
 }
 
-fn place(tenant: TenantId) -> Place<'static> {
+pub(crate) fn place(tenant: TenantId) -> Place<'static> {
     Place {
         table: "audit_chains",
         column: "sealed_key",

@@ -8,6 +8,7 @@ mod refused;
 mod tests;
 mod verify;
 
+pub(crate) use chain::place;
 pub(crate) use refused::{Refusals, acted, shown, signed_in};
 pub use verify::{Break, Checked, verify_audit};
 

@@ -287,7 +287,7 @@ async fn take(
 }
 
 /// Where the provider's token stands of whoever signs in by this identity.
-pub(super) fn token_place(identity: IdentityId) -> Place<'static> {
+pub(crate) fn token_place(identity: IdentityId) -> Place<'static> {
     Place {
         table: "sessions",
         column: "sealed_id_token",

@@ -29,10 +29,12 @@ use entities::{CommandError, SystemScope, Tx, logout_token, oidc_flow, query::*,
 use url::Url;
 
 pub use callback::Callback;
+pub(crate) use callback::token_place;
 pub use link::LinkIdentity;
 pub use logout::LogoutError;
 pub use redeem::RedeemSignInCode;
 pub use start::Start;
+pub(crate) use start::place as flow_place;
 
 use crate::Authority;
 use provider::Provider;

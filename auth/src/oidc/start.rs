@@ -51,9 +51,10 @@ pub(super) struct Kept {
 }
 
 /// Where that stands.
-pub(super) fn place(state_digest: &[u8; 32]) -> Place<'static> {
+pub(crate) fn place(state_digest: &[u8]) -> Place<'static> {
     let mut row = [0; 16];
-    row.copy_from_slice(&state_digest[..16]);
+    let length = row.len().min(state_digest.len());
+    row[..length].copy_from_slice(&state_digest[..length]);
     Place {
         table: "oidc_flows",
         column: "sealed",

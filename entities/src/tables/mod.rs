@@ -16,6 +16,7 @@ pub mod group_ancestor;
 pub mod group_member;
 pub mod idempotency;
 pub mod identity;
+pub mod installation_key;
 pub mod invitation;
 pub mod invitation_group;
 pub mod known_address;
@@ -134,6 +135,7 @@ rows!(
     meta,
     set_up,
     signing_key,
+    installation_key,
     tenant,
     user,
     membership,

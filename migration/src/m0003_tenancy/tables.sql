@@ -19,6 +19,12 @@ create index users_created_by_key on users (created_by_key_id, created_at) where
 alter table signing_keys add column signs_from {time} not null default '1970-01-01T00:00:00+00:00';
 update signing_keys set signs_from = created_at;
 
+-- What refresh tokens and keyed digests follow from, sealed: they stay good when the secret key changes. One row.
+create table installation_keys (
+    one int primary key check (one = 1),
+    sealed {bytes} not null
+);
+
 create unique index memberships_in_tenant on memberships (tenant_id, id);
 create unique index memberships_of_user on memberships (tenant_id, user_id);
 

@@ -362,6 +362,16 @@ impl Weft {
         }
     }
 
+    /// The same with other options.
+    ///
+    /// # Panics
+    ///
+    /// As [`Weft::restart`].
+    pub async fn restart_with(&mut self, options: Options) {
+        self.options = options;
+        self.restart().await;
+    }
+
     fn address_file(&self) -> PathBuf {
         self.data().join("address")
     }
@@ -394,15 +404,21 @@ impl Drop for Weft {
 ///
 /// When the binary can't be run.
 pub async fn run(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = prepared(folder, arguments, environment);
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .expect("the thread has not panicked");
+    output.unwrap_or_else(|error| panic!("{} can't be started: {error}", binary().display()))
+}
+
+/// A command of the binary in a folder, to be started.
+pub fn prepared(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = command(folder);
     command
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("the thread has not panicked");
-    output.unwrap_or_else(|error| panic!("{} can't be started: {error}", binary().display()))
+    command
 }
 
 /// The binary under test.
