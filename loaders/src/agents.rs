@@ -44,6 +44,8 @@ pub struct SeenVersion {
     pub version: Arc<agent_version::Model>,
     /// USE of one of a deleted agent.
     pub access: Access,
+    /// Whether it is the one that the agent shows to whoever may only use it.
+    pub is_newest: bool,
 }
 
 /// Whoever asks, if he may see agents at all.
@@ -135,15 +137,16 @@ impl Relation for VersionOf {
             .filter(agent::Column::Id.is_in(versions.iter().map(|version| version.agent_id)))
             .all(tx)
             .await?;
-        let access: HashMap<AgentId, Access> = agents
+        let access: HashMap<AgentId, (Access, AgentVersionId)> = agents
             .iter()
-            .filter_map(|row| Some((row.id, access_to(scope, row)?)))
+            .filter_map(|row| Some((row.id, (access_to(scope, row)?, row.version_id))))
             .collect();
         let seen = versions.into_iter().filter_map(|version| {
-            let access = *access.get(&version.agent_id)?;
+            let (access, newest) = *access.get(&version.agent_id)?;
             Some((
                 Self(version.id),
                 Arc::new(SeenVersion {
+                    is_newest: version.id == newest,
                     version: Arc::new(version),
                     access,
                 }),

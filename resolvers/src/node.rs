@@ -2,9 +2,9 @@
 
 use async_graphql::{Context, ID, Interface, Object, Result, plain_abstract};
 use entities::{
-    AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId, GroupMemberId,
-    IdentityId, InvitationId, MembershipId, MessageId, ModelId, Refusal, RunId, SessionId,
-    TenantId, ToolCallId, UserId, ids,
+    Access, AgentId, AgentVersionId, ApiKeyId, AuditEntryId, ConversationId, GroupId,
+    GroupMemberId, IdentityId, InvitationId, MembershipId, MessageId, ModelId, Refusal, RunId,
+    SessionId, TenantId, ToolCallId, UserId, ids,
 };
 use loaders::{
     LoadError,
@@ -130,6 +130,8 @@ pub async fn find(ctx: &Context<'_>, prefix: &str, id: Uuid) -> Result<Option<No
         AgentVersionId::PREFIX => reader
             .load(VersionOf(AgentVersionId(id)))
             .await?
+            // With USE alone nobody sees an agent's versions, the one in force aside.
+            .filter(|seen| seen.is_newest || seen.access >= Access::Read)
             .map(|seen| Node::AgentVersion(AgentVersion::of(&seen))),
         ConversationId::PREFIX => reader
             .load(ConversationOf(ConversationId(id)))

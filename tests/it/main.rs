@@ -3,8 +3,10 @@
 //! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary,
 //! `WEFT_TEST_OIDC` the harness of OpenID providers.
 
+mod attacks;
 mod branches;
 mod changes;
+mod changes_of_people;
 mod compaction;
 mod cop;
 mod cursors;
@@ -18,6 +20,7 @@ mod input;
 mod kills;
 mod limits;
 mod main_job;
+mod matrix;
 mod neighbour;
 mod oidc;
 mod operations;
@@ -30,6 +33,7 @@ mod sessions;
 mod statements;
 mod streams;
 mod tenancy;
+mod timing;
 mod tokens;
 mod usage;
 mod viewers;

@@ -60,10 +60,15 @@ impl Scene {
 
     /// An identity of the owner's at a provider that nobody asks; its id.
     pub async fn identity(&self, subject: &str) -> String {
+        self.identity_of(OWNER_EMAIL, subject).await
+    }
+
+    /// The same of whoever has this address.
+    pub async fn identity_of(&self, email: &str, subject: &str) -> String {
         let db = db(self).await;
         let connection = db.owner(SYSTEM);
         let owner = user::Entity::anywhere(SYSTEM)
-            .filter(user::Column::Email.eq(OWNER_EMAIL))
+            .filter(user::Column::Email.eq(email))
             .one(connection)
             .await
             .unwrap()
