@@ -5,7 +5,7 @@ use adapters::{
     clock::SharedClock,
     sealing::{Keyring, Place},
 };
-use entities::{CommandError, Db, SystemScope, installation_key};
+use entities::{CommandError, Db, SystemScope, Within, installation_key};
 use uuid::Uuid;
 
 const SCOPE: SystemScope = SystemScope::of("the installation's key");
@@ -40,7 +40,7 @@ pub async fn with_installation_key(
             one: 1,
             sealed: keyring.seal_system(&PLACE, &random),
         };
-        let tx = db.begin().await?;
+        let tx = db.begin(Within::System(SCOPE)).await?;
         installation_key::Entity::add_unless_there(SCOPE, &*tx, made).await?;
         tx.commit().await?;
         // That of another process, where it was first.

@@ -11,8 +11,8 @@ use adapters::{
 };
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, Db, DbErr, SystemScope, TenantId, Tx, audit_chain, installation_key, oidc_flow,
-    query::*, session, sign_in_code, signing_key, tenant,
+    CommandError, Db, DbErr, SystemScope, TenantId, Tx, Within, audit_chain, installation_key,
+    oidc_flow, query::*, session, sign_in_code, signing_key, tenant,
 };
 use uuid::Uuid;
 
@@ -398,7 +398,7 @@ async fn seal(
         }
         rotated.of += rows.len() as u64;
         if !changes.is_empty() {
-            let tx = db.begin().await?;
+            let tx = db.begin(Within::System(SCOPE)).await?;
             for (row, anew) in changes {
                 rotated.anew += u64::from(kind.replace(&tx, row, anew).await?);
             }

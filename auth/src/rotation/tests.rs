@@ -20,14 +20,18 @@ fn changing(house: &House) -> (SharedClock, Keyring) {
 async fn furnished() -> House {
     let house = House::new().await;
     house.set_up().await;
-    let (clock, db) = (&house.clock, house.db.system(SCOPE));
+    let (clock, db) = (&house.clock, house.db.owner(SCOPE));
     let shared: SharedClock = clock.clone();
     with_installation_key(&house.db, &shared, &house.keyring)
         .await
         .unwrap();
     let now = clock.now();
     // The house's own process knows the first key alone: the installation's chain is there before it would make one.
-    let tx = house.db.begin().await.unwrap();
+    let tx = house
+        .db
+        .begin(entities::Within::Owner(SCOPE))
+        .await
+        .unwrap();
     let entry = events::audit::Entry {
         tenant: events::audit::INSTALLATION,
         actor: None,
@@ -209,7 +213,7 @@ async fn where_neither_key_opens_nothing_is_changed() {
     // one that was spoiled, at the end
     let changed = installation_key::Entity::change_anywhere(SCOPE)
         .col_expr(installation_key::Column::Sealed, Expr::value(vec![1u8; 61]))
-        .exec(house.db.system(SCOPE))
+        .exec(house.db.owner(SCOPE))
         .await;
     assert_eq!(changed.unwrap().rows_affected, 1);
     let before = sealed(&house).await;
@@ -229,7 +233,11 @@ async fn what_changed_meanwhile_is_left_as_it_is() {
     let old = &rows[0];
     rotate(&house.db, &clock, &during).await.unwrap();
     let now = sealed(&house).await;
-    let tx = house.db.begin().await.unwrap();
+    let tx = house
+        .db
+        .begin(entities::Within::Owner(SCOPE))
+        .await
+        .unwrap();
     let late = Kind::SigningKeys.replace(&tx, old, vec![1; 60]).await;
     assert!(!late.unwrap());
     tx.commit().await.unwrap();

@@ -26,7 +26,7 @@ declare
     -- What is of no tenant.
     of_all constant text[] := array[
         'meta', 'signing_keys', 'tenants', 'users', 'sign_in_failures', 'known_addresses', 'identities', 'oidc_flows',
-        'logout_tokens'];
+        'logout_tokens', 'installation_keys'];
 begin
     execute format('grant usage on schema %I to weft_tenant, weft_system', current_schema());
     foreach name in array own || looked_at || audit || kept loop
