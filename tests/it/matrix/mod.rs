@@ -1,7 +1,10 @@
 //! The matrix: everything that the schema has, asked for by everybody who must not get through. It is made from the schema, so that
 //! what is new is in it or fails it by name.
 
-#![expect(clippy::print_stdout, reason = "how long each part took is worth knowing")]
+#![expect(
+    clippy::print_stdout,
+    reason = "how long each part took is worth knowing"
+)]
 
 mod sdl;
 mod selection;
