@@ -223,7 +223,7 @@ async fn nobody_gets_at_what_is_not_his() {
         names: &world.names,
     };
     loop {
-        let (lists, missing) = Reading::written(&sdl, &values, 1, 1);
+        let (lists, missing) = Reading::written(&sdl, &values, 1, 0);
         if missing.is_empty() {
             break;
         }
