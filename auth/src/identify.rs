@@ -194,11 +194,25 @@ impl Authority {
     /// # Errors
     /// As [`Authority::again`], less that.
     pub async fn still(&self, identity: &Identity) -> Result<Identity, CommandError> {
-        let (at, now) = (self.0.clock.instant(), self.0.clock.now());
-        let expires_at = identity.expires_at();
-        if identity.is_fresh(at) {
+        if identity.is_fresh(self.0.clock.instant()) {
             return Ok(identity.clone());
         }
+        self.stand(identity).await
+    }
+
+    /// [`Authority::still`], past what is kept for two seconds: for somebody who is told that he himself is another than before,
+    /// and is to be told what follows as that.
+    ///
+    /// # Errors
+    /// As [`Authority::still`].
+    pub async fn afresh(&self, identity: &Identity) -> Result<Identity, CommandError> {
+        self.forget_user(identity.user().id);
+        self.stand(identity).await
+    }
+
+    async fn stand(&self, identity: &Identity) -> Result<Identity, CommandError> {
+        let (at, now) = (self.0.clock.instant(), self.0.clock.now());
+        let expires_at = identity.expires_at();
         let (user, tenant) = (identity.user().id, identity.tenant().id);
         let (kind, id) = match identity.id() {
             CredentialId::Session(id) => (b's', id.0),

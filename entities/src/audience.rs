@@ -53,6 +53,12 @@ pub struct Shared {
 pub enum Grantee {
     /// A user.
     User(UserId),
+    /// Whether this user is the owner.
+    #[must_use]
+    pub fn is_owned_by(&self, user: UserId) -> bool {
+        self.owner == user
+    }
+
     /// The members of a group, which is named with those around it.
     Group(Vec<GroupId>),
     /// Everybody in the tenant.

@@ -50,17 +50,13 @@ async fn own(client: &Client) -> (String, String) {
     )
 }
 
-/// What is open keeps what its user may for two seconds.
-const NOTICED: Duration = Duration::from_millis(2500);
-
 async fn rename(owner: &Client, group: &Value, name: &str) {
     let input = json!({ "id": group, "name": name });
     act(owner, "updateGroup", input, "group { id }").await;
 }
 
-/// Somebody who may see a group from now on is told of it once that is noticed.
+/// Somebody who was told that he is another than before sees what comes next as that, at once.
 async fn notices(of: &mut Subscription, owner: &Client, group: &Value, expected: &str) {
-    tokio::time::sleep(NOTICED).await;
     let input = json!({ "id": group, "description": "told" });
     act(owner, "updateGroup", input, "group { id }").await;
     assert_eq!(told(of, expected).await, [expected]);
@@ -131,7 +127,6 @@ async fn who_may_see_them_is_told_and_nobody_else() {
     let out = json!({ "groupId": group, "userId": user });
     act(owner, "removeGroupMember", out, "group { id }").await;
     told(&mut of_member, "UPDATED MEMBERSHIP MEMBER").await;
-    tokio::time::sleep(NOTICED).await;
     rename(owner, &group, "Fullers").await;
     told(&mut of_owner, "UPDATED GROUP Fullers").await;
     act(owner, "deleteGroup", json!({ "id": group }), "deletedIds").await;

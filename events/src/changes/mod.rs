@@ -6,7 +6,8 @@ pub(crate) mod sequencer;
 
 use chrono::{DateTime, Utc};
 use entities::{
-    Audience, Backend, ChangeAction, Db, DbErr, ResourceKind, Scope, SystemScope, TenantId, Within,
+    Audience, Backend, ChangeAction, Db, DbErr, ResourceKind, Scope, SystemScope, TenantId, UserId,
+    Within,
 };
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,15 @@ impl Change {
             id: span.id,
             span,
         }))
+    }
+
+    /// Whether it says that this user is somebody else in the tenant than before: by his membership, or by a group that he is in.
+    #[must_use]
+    pub fn is_of_standing(&self, user: UserId) -> bool {
+        let of_him = |audience: &Audience| audience.is_owned_by(user);
+        let span = &self.span;
+        self.kind == ResourceKind::Membership
+            && (span.before.iter().chain(&span.after)).any(of_him)
     }
 
     /// What it was for whoever asks by `scope`, in the tenant; `None`: nothing that he could see. What comes into his sight is

@@ -46,20 +46,29 @@ struct Feed {
 }
 
 impl Feed {
+    fn is_now(&mut self, identity: Identity) {
+        if identity.scope() != self.identity.scope() {
+            self.reader.renew_as(identity.scope().clone());
+        }
+        self.identity = identity;
+    }
+
     /// The next change that the viewer is told.
     async fn next(&mut self) -> Result<Change> {
         loop {
             let change = self.changes.next().await.map_err(failed)?;
+            // Before he is told of it: what comes next he sees as who he is then.
+            if change.is_of_standing(self.identity.user().id) {
+                let identity = self.authority.afresh(&self.identity).await?;
+                self.is_now(identity);
+            }
             let wanted = |kinds: &Vec<_>| kinds.contains(&change.kind);
             if !self.kinds.as_ref().is_none_or(wanted) {
                 continue;
             }
             // Who he is now, and may do: it may be long since he subscribed, and his connection may have another token by now.
             let identity = self.authority.still(&self.identity).await?;
-            if identity.scope() != self.identity.scope() {
-                self.reader.renew_as(identity.scope().clone());
-            }
-            self.identity = identity;
+            self.is_now(identity);
             let action = change.action_for(self.identity.scope());
             let seq = change.seq;
             if let Some(change) = action.and_then(|action| Change::of(change, action)) {
