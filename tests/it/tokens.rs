@@ -189,7 +189,7 @@ async fn counted(scene: &Scene, action: &str) -> Vec<(Option<String>, u64)> {
         .filter(audit_entry::Column::Outcome.eq(AuditOutcome::Refused))
         .all(db.reader(SYSTEM))
         .await
-        .unwrap();
+        .expect("the entries");
     db.close().await;
     let count = |entry: &audit_entry::Model| entry.details["count"].as_u64();
     let all = entries.into_iter();
