@@ -46,7 +46,7 @@ pub async fn with_installation_key(
         // That of another process, where it was first.
         found = row().await?;
     }
-    let wrong = |text: String| CommandError::Internal(text.into());
+    let wrong = |text: String| CommandError::Internal(text);
     let found = found.ok_or_else(|| wrong("the installation's key is not there".into()))?;
     let opened = keyring.open_system(&PLACE, &found.sealed);
     let opened = opened.map_err(|error| {

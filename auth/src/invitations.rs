@@ -19,7 +19,8 @@ use crate::{
     Authority, Identity, RequestContext, SignedIn,
     api_keys::by_session,
     attempts, audit,
-    members::{joined, named_groups, put_into},
+    joining::{self, Joining, Way},
+    members::named_groups,
     passwords,
     rank::{NEEDS, grants, outranks},
     resets, sessions,
@@ -134,73 +135,20 @@ pub(crate) async fn open(
 ///
 /// # Errors
 /// A Conflict where he is a member; Forbidden where the tenant has suspended him.
-pub(crate) async fn join(
+async fn join(
     c: &mut Command,
     open: &Open,
     user: UserId,
 ) -> Result<membership::Model, CommandError> {
-    let row = &open.row;
-    let used = invitation::Entity::change_anywhere(SCOPE)
-        .filter(invitation::Column::Id.eq(row.id))
-        .filter(invitation::Column::UsesLeft.eq(row.uses_left))
-        .set(invitation::ActiveModel {
-            uses_left: Set(row.uses_left - 1),
-            ..Default::default()
-        })
-        .exec(&**c.tx())
-        .await?;
-    if used.rows_affected != 1 {
-        return Err(NONE);
-    }
     let path = &["input", "token"];
-    let there = membership::Entity::anywhere(SCOPE)
-        .filter(membership::Column::TenantId.eq(row.tenant_id))
-        .filter(membership::Column::UserId.eq(user))
-        .lock_exclusive()
-        .one(&**c.tx())
-        .await?;
-    let membership = match there {
-        None => joined(c, row.tenant_id, user, row.role).await?,
-        Some(there) if there.ended_at.is_none() && there.is_active => {
-            return Err(
-                Refusal::conflict(path, "you are a member of the tenant already", None).into(),
-            );
+    match joining::join(c, &Way::by(open.row.clone()), user).await? {
+        Joining::Joined(membership) => Ok(membership),
+        Joining::Was => {
+            let message = "you are a member of the tenant already";
+            Err(Refusal::conflict(path, message, None).into())
         }
-        Some(there) if !there.is_active => return Err(Refusal::forbidden(path, None).into()),
-        Some(there) => {
-            let again = membership::Model {
-                role: row.role,
-                ended_at: None,
-                updated_at: c.now(),
-                ..there
-            };
-            membership::Entity::change_anywhere(SCOPE)
-                .filter(membership::Column::Id.eq(again.id))
-                .set(membership::ActiveModel {
-                    role: Set(again.role),
-                    ended_at: Set(None),
-                    updated_at: Set(again.updated_at),
-                    ..Default::default()
-                })
-                .exec(&**c.tx())
-                .await?;
-            let after = crate::members::seen_by(user);
-            let kind = entities::ResourceKind::Membership;
-            c.changed_in(row.tenant_id, kind, again.id.0, None, after);
-            again
-        }
-    };
-    let groups = invitation_group::Entity::anywhere(SCOPE)
-        .filter(invitation_group::Column::InvitationId.eq(row.id))
-        .all(&**c.tx())
-        .await?;
-    put_into(
-        c,
-        &membership,
-        groups.into_iter().map(|row| row.group_id).collect(),
-    )
-    .await?;
-    Ok(membership)
+        Joining::MayNot => Err(Refusal::forbidden(path, None).into()),
+    }
 }
 
 /// Whether the invitation admits this address.

@@ -16,6 +16,7 @@ mod identity;
 mod installation_key;
 mod invitations;
 mod invited;
+mod joining;
 mod members;
 pub mod oidc;
 mod on_behalf;

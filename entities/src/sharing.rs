@@ -156,59 +156,30 @@ pub async fn renew(
     kind: ResourceKind,
     ids: &[Uuid],
 ) -> Result<Vec<Reached>, DbErr> {
+    macro_rules! renewed {
+        ($table:ident, $group:expr) => {{
+            let rows = $table::Entity::of_tenant(tenant)
+                .filter($table::Column::Id.is_in(ids.iter().copied()))
+                .all(tx)
+                .await?;
+            let rows = rows
+                .into_iter()
+                .map(|row| (row.id.0, $group(&row), row.audience()));
+            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
+            for (reached, reach) in &renewed {
+                $table::Entity::update_many()
+                    .filter($table::Column::Id.eq(reached.id))
+                    .col_expr($table::Column::Reach, Expr::value(json(reach)))
+                    .exec(tx)
+                    .await?;
+            }
+            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
+        }};
+    }
     match kind {
-        ResourceKind::Agent => {
-            let rows = agent::Entity::of_tenant(tenant)
-                .filter(agent::Column::Id.is_in(ids.iter().copied()))
-                .all(tx)
-                .await?;
-            let rows = rows
-                .into_iter()
-                .map(|row| (row.id.0, row.group_id, row.audience()));
-            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
-            for (reached, reach) in &renewed {
-                agent::Entity::update_many()
-                    .filter(agent::Column::Id.eq(reached.id))
-                    .col_expr(agent::Column::Reach, Expr::value(json(reach)))
-                    .exec(tx)
-                    .await?;
-            }
-            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
-        }
-        ResourceKind::Model => {
-            let rows = llm_model::Entity::of_tenant(tenant)
-                .filter(llm_model::Column::Id.is_in(ids.iter().copied()))
-                .all(tx)
-                .await?;
-            let rows = rows
-                .into_iter()
-                .map(|row| (row.id.0, row.group_id, row.audience()));
-            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
-            for (reached, reach) in &renewed {
-                llm_model::Entity::update_many()
-                    .filter(llm_model::Column::Id.eq(reached.id))
-                    .col_expr(llm_model::Column::Reach, Expr::value(json(reach)))
-                    .exec(tx)
-                    .await?;
-            }
-            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
-        }
-        ResourceKind::Conversation => {
-            let rows = conversation::Entity::of_tenant(tenant)
-                .filter(conversation::Column::Id.is_in(ids.iter().copied()))
-                .all(tx)
-                .await?;
-            let rows = rows.into_iter().map(|row| (row.id.0, None, row.audience()));
-            let renewed = reaches(tx, tenant, kind, rows.collect()).await?;
-            for (reached, reach) in &renewed {
-                conversation::Entity::update_many()
-                    .filter(conversation::Column::Id.eq(reached.id))
-                    .col_expr(conversation::Column::Reach, Expr::value(json(reach)))
-                    .exec(tx)
-                    .await?;
-            }
-            Ok(renewed.into_iter().map(|(reached, _)| reached).collect())
-        }
+        ResourceKind::Agent => renewed!(agent, |row: &agent::Model| row.group_id),
+        ResourceKind::Model => renewed!(llm_model, |row: &llm_model::Model| row.group_id),
+        ResourceKind::Conversation => renewed!(conversation, |_: &conversation::Model| None),
         _ => Ok(Vec::new()),
     }
 }

@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_change_of_the_key_loses_none_wherever_it_ends() {
         let around = tempfile::tempdir().unwrap();
-        let folder = DataDir::open(around.path()).unwrap();
+        let folder = DataDir::open(&around.path().join("weft-data")).unwrap();
         let old = folder.secret_key(|| [1; 32]).unwrap();
         assert_eq!(folder.previous_key(&old).unwrap(), None);
         let keys = || {

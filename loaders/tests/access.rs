@@ -12,8 +12,13 @@ use chrono::{DateTime, Utc};
 use entities::{
     Access, AgentId, AgentSpec, AgentVersionId, ConversationId, Db, GroupId, GroupMemberId,
     MembershipId, Permissions, Principal, ResourceKind, Role, Scope, SessionId, ShareId,
-    SystemScope, TenantId, UserId, Visibility, agent, agent_version, conversation, db::Location,
-    group, group_ancestor, group_member, membership, page::Page, query::*, share, sharing,
+    SystemScope, TenantId, UserId, Visibility, agent, agent_version, conversation,
+    db::Location,
+    group, group_ancestor, group_member, membership,
+    page::Page,
+    query::*,
+    search::{self, terms::Asked},
+    share, sharing,
 };
 use loaders::{
     Reader,
@@ -30,6 +35,7 @@ const USERS: usize = 6;
 const GROUPS: usize = 5;
 const THINGS: usize = 14;
 const WORLDS: u64 = 12;
+const WORDS: [&str; 3] = ["shuttle", "heddle", "bobbin"];
 
 /// A small generator (xorshift64*): a failure is told with its seed.
 struct Chance(u64);
@@ -197,6 +203,11 @@ fn thing(n: usize) -> Uuid {
     Uuid::from_u128(300 + n as u128)
 }
 
+/// What a thing can be searched by.
+fn word(n: usize) -> &'static str {
+    WORDS[n % WORDS.len()]
+}
+
 fn now() -> DateTime<Utc> {
     DateTime::UNIX_EPOCH
 }
@@ -289,6 +300,7 @@ async fn write(world: &World, db: &Db) {
             .await
             .unwrap();
     }
+    while search::catch_up(SYSTEM, &tx, 100).await.unwrap() > 0 {}
     tx.commit().await.unwrap();
 }
 
@@ -306,7 +318,7 @@ fn a_talk(n: usize, it: &Thing) -> conversation::Model {
         tenant_id: TENANT,
         owner_id: user(it.owner),
         agent_id: None,
-        title: None,
+        title: Some(word(n).to_owned()),
         title_by_person: false,
         title_due_at: None,
         title_failures: 0,
@@ -341,7 +353,7 @@ fn an_agent(n: usize, it: &Thing) -> (agent::Model, agent_version::Model) {
         owner_id: user(it.owner),
         slug: format!("a-{n}"),
         name: format!("A {n}"),
-        description: String::new(),
+        description: word(n).to_owned(),
         visibility: it.visibility,
         is_enabled: true,
         draft: spec.clone(),
@@ -437,6 +449,33 @@ async fn compare(world: &World, db: &Db, (who, seed): (usize, u64), reader: Read
         "{}",
         told("count of conversations")
     );
+    for word in WORDS {
+        let of = |all: &BTreeMap<Uuid, Access>| -> BTreeSet<Uuid> {
+            let held = (0..THINGS).filter(|n| self::word(*n) == word).map(thing);
+            held.filter(|id| all.contains_key(id)).collect()
+        };
+        let filter = AgentFilter {
+            query: Some(word.to_owned()),
+            ..AgentFilter::default()
+        };
+        let found = reader
+            .agents(page(), AgentOrder::Name, filter.clone())
+            .await;
+        let found: BTreeSet<_> = found.unwrap().rows.iter().map(|it| it.agent.id.0).collect();
+        assert_eq!(found, of(&agents), "{}", told("agents by a word"));
+        let count = reader.count_agents(filter).await.unwrap();
+        assert_eq!(count, Some(found.len() as u64), "{}", told("their count"));
+        let filter = || ConversationFilter {
+            query: Asked::of(word),
+            ..ConversationFilter::default()
+        };
+        let order = ConversationOrder::RecentlyActive;
+        let found = reader.conversations(filter(), order, page()).await.unwrap();
+        let found: BTreeSet<_> = found.rows.iter().map(|row| row.id.0).collect();
+        assert_eq!(found, of(&talks), "{}", told("conversations by a word"));
+        let count = reader.count_conversations(filter()).await.unwrap();
+        assert_eq!(count, Some(found.len() as u64), "{}", told("their count"));
+    }
     for (n, it) in world.things.iter().enumerate() {
         let (id, expected) = (thing(n), world.access(who, it));
         let (is_there, audience) = match it.is_talk {

@@ -170,7 +170,8 @@ impl InUse {
 }
 
 /// The codes of why something was refused, for the audit log; none where it failed for a reason of ours.
-pub(crate) fn codes(error: &CommandError) -> Vec<&'static str> {
+#[must_use]
+pub fn codes(error: &CommandError) -> Vec<&'static str> {
     let of = |refusal: &Refusal| match refusal {
         Refusal::InvalidInput { .. } => "INVALID_INPUT",
         Refusal::NotFound { .. } => "NOT_FOUND",

@@ -1,6 +1,7 @@
 //! Signing in at OpenID providers, against a certified one: who gets in, as whom, and what nobody gets in by.
 
 mod browser;
+mod joining;
 mod linking;
 mod logout;
 mod provider;

@@ -36,7 +36,7 @@ for row in db.execute(sys.argv[2]): print(*row, sep='|')";
     command.args(["-c", PROGRAM]);
     command.arg(weft.data().join("weft.db")).arg(text);
     let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.unwrap().expect("python3 is there");
+    let output = output.await.expect("no panic").expect("python3 is there");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}: {told}");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -198,7 +198,8 @@ impl Before {
         let other = json!({ "input": { "title": "Two", "idempotencyKey": "once" } });
         let refused = self.access.refused(CREATE, other).await;
         assert_eq!(refused[0]["code"], "CONFLICT");
-        let (access, refresh) = refreshed(&self.access, &self.refresh).await.unwrap();
+        let pair = refreshed(&self.access, &self.refresh).await;
+        let (access, refresh) = pair.expect("the next pair");
         (self.access, self.refresh) = (access, refresh);
 
         self.scene.provider.forget_calls();

@@ -1,5 +1,8 @@
 //! Tokens in the form of OAuth 2, the keys they are signed by, and accounts that an operator helps.
 
+use std::collections::BTreeMap;
+
+use entities::{AuditOutcome, SystemScope, audit_entry, query::*};
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation,
     jwk::{AlgorithmParameters, JwkSet},
@@ -13,7 +16,10 @@ use support::{
     wait::until,
 };
 
-use crate::scene::{PATIENCE, Scene};
+use crate::{
+    neighbour::db,
+    scene::{PATIENCE, Scene},
+};
 
 /// A form, as tools write it.
 fn form(fields: &[(&str, &str)]) -> String {
@@ -172,6 +178,96 @@ async fn failures_count_whichever_way_they_come() {
     assert!((1..=60).contains(&after), "{after}");
     let failed = mutation(OWNER_EMAIL, OWNER_PASSWORD).await;
     assert_eq!(failed.unwrap_err(), "RATE_LIMITED");
+}
+
+/// What nobody known was refused, as the audit log counts it: the address, and how often.
+async fn counted(scene: &Scene, action: &str) -> Vec<(Option<String>, u64)> {
+    const SYSTEM: SystemScope = SystemScope::of("tests of tokens");
+    let db = db(scene).await;
+    let entries = audit_entry::Entity::anywhere(SYSTEM)
+        .filter(audit_entry::Column::Action.eq(action))
+        .filter(audit_entry::Column::Outcome.eq(AuditOutcome::Refused))
+        .all(db.reader(SYSTEM))
+        .await
+        .expect("the entries");
+    db.close().await;
+    let count = |entry: &audit_entry::Model| entry.details["count"].as_u64();
+    let all = entries.into_iter();
+    all.filter_map(|entry| Some((entry.address.clone(), count(&entry)?)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_stands_in_the_audit_log_whichever_way_it_came() {
+    let mut scene = Scene::new().await;
+    let behind_proxy = Options::default().with("WEFT_TRUSTED_PROXIES", "127.0.0.1");
+    scene.weft.restart_with(behind_proxy).await;
+    let from = async |address: &str, fields: &[(&str, &str)]| {
+        let client = &scene.client;
+        // a credential in a header is passed over, and so says nothing of who it was
+        let request = client
+            .request(Method::POST, "/auth/token")
+            .header("x-forwarded-for", address)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form(fields));
+        client.send(request).await.status
+    };
+    let by_password = |password| {
+        [
+            ("grant_type", "password"),
+            ("username", OWNER_EMAIL),
+            ("password", password),
+        ]
+    };
+    let by_token = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", "weft_rt_nonsense"),
+    ];
+    let wrong = by_password("not the password");
+    for (address, fields, status) in [
+        ("192.0.2.1", &wrong[..], 400),
+        ("192.0.2.1", &wrong, 400),
+        ("192.0.2.2", &wrong, 400),
+        ("192.0.2.1", &by_token, 400),
+        ("192.0.2.1", &by_password(OWNER_PASSWORD), 200),
+        // it never came to whether it is good
+        ("192.0.2.1", &by_token[..1], 400),
+    ] {
+        assert_eq!(from(address, fields).await, status, "{fields:?}");
+    }
+    let document =
+        "mutation ($input: SignInInput!) { signIn(input: $input) { accessToken errors { code } } }";
+    let input =
+        json!({ "input": { "email": "nobody@example.test", "password": "not the password" } });
+    let nobody = scene.client.with_token(None);
+    let request = nobody
+        .graphql(document, &input)
+        .header("x-forwarded-for", "192.0.2.1");
+    assert!(
+        nobody
+            .send(request)
+            .await
+            .text()
+            .contains("UNAUTHENTICATED")
+    );
+
+    // at its end a server writes down what it has counted, and else each minute
+    scene.weft.stop().await;
+    let sum = |all: Vec<(Option<String>, u64)>| {
+        let mut sums = BTreeMap::new();
+        for (address, count) in all {
+            *sums.entry(address.expect("an address")).or_insert(0) += count;
+        }
+        sums.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        sum(counted(&scene, "signIn").await),
+        [("192.0.2.1".to_owned(), 3), ("192.0.2.2".to_owned(), 1)]
+    );
+    assert_eq!(
+        sum(counted(&scene, "refreshSession").await),
+        [("192.0.2.1".to_owned(), 1)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ use entities::{
     standing::memberships_of,
     user,
 };
+use events::Command;
 use openidconnect::{AuthorizationCode, PkceCodeVerifier, RequestTokenError};
 use url::Url;
 use uuid::Uuid;
@@ -31,7 +32,11 @@ use super::{
     return_to,
     start::{self, Kept},
 };
-use crate::{Authority, RequestContext, attempts, set_up::email_key};
+use crate::{
+    Authority, RequestContext, attempts,
+    joining::{Joining, Way, join},
+    set_up::email_key,
+};
 
 /// Characters of a parameter that a provider sends back.
 const PARAMETER: usize = 8_000;
@@ -247,8 +252,8 @@ impl Authority {
     }
 
     async fn settle(&self, settling: Settling) -> Result<bool, CommandError> {
-        self.command(move |tx, now| Box::pin(settling.settle(tx, now)))
-            .await
+        let log = &self.0.log;
+        log.command(move |c| Box::pin(settling.settle(c))).await
     }
 }
 
@@ -308,15 +313,21 @@ struct Settling {
     person: Person,
 }
 
+/// Whether he is a member by this way, from now on or since before.
+async fn enters(c: &mut Command, way: &Way, user: UserId) -> Result<bool, CommandError> {
+    let joining = join(c, way, user).await?;
+    Ok(matches!(joining, Joining::Joined(_) | Joining::Was))
+}
+
 /// Who signs in, where, and by what.
 type Account = (UserId, TenantId, IdentityId);
 
 impl Settling {
     /// Writes the code; false where there is no account.
-    async fn settle(self, tx: &Tx, now: DateTime<Utc>) -> Result<bool, CommandError> {
+    async fn settle(self, c: &mut Command) -> Result<bool, CommandError> {
         let account = match self.flow.is_link {
             true => None,
-            false => match self.account(tx, now).await? {
+            false => match self.account(c).await? {
                 Some(account) => Some(account),
                 None => return Ok(false),
             },
@@ -339,31 +350,32 @@ impl Settling {
             email: self.person.email,
             provider_sid: self.person.sid,
             sealed_id_token: sealed,
-            expires_at: now + CODE_LASTS,
+            expires_at: c.now() + CODE_LASTS,
         };
-        sign_in_code::Entity::add(&**tx, row).await?;
+        sign_in_code::Entity::add(&**c.tx(), row).await?;
         Ok(true)
     }
 
     /// The account of this identity; else one that is made, where an invitation or a domain lets it in.
-    async fn account(&self, tx: &Tx, now: DateTime<Utc>) -> Result<Option<Account>, CommandError> {
+    async fn account(&self, c: &mut Command) -> Result<Option<Account>, CommandError> {
+        let now = c.now();
         let email = self.person.email.as_deref().map(email_key);
         let invited = match &self.flow.invitation_digest {
-            Some(digest) => joining::by_invitation(tx, digest, email.as_deref(), now).await?,
+            Some(digest) => joining::by_invitation(c.tx(), digest, email.as_deref(), now).await?,
             None => None,
         };
         let known = identity::Entity::anywhere(SCOPE)
             .filter(identity::Column::Issuer.eq(self.person.issuer.as_str()))
             .filter(identity::Column::Subject.eq(self.person.subject.as_str()))
-            .one(&**tx)
+            .one(&**c.tx())
             .await?;
         if let Some(known) = known {
-            return self.known(tx, known, invited, email, now).await;
+            return self.known(c, known, invited, email).await;
         }
         let way = match (invited, &self.flow.invitation_digest, &email) {
             (Some(way), ..) => way,
             (None, None, Some(email)) => {
-                match joining::by_domain(tx, email, &self.believed_for).await? {
+                match joining::by_domain(c.tx(), email, &self.believed_for).await? {
                     Some(way) => way,
                     None => return Ok(None),
                 }
@@ -371,7 +383,7 @@ impl Settling {
             _ => return Ok(None),
         };
         let (user, identity) = (UserId(self.clock.uuid()), IdentityId(self.clock.uuid()));
-        user::Entity::add(&**tx, self.user(user, email, now)).await?;
+        user::Entity::add(&**c.tx(), self.user(user, email, now)).await?;
         let row = identity::Model {
             id: identity,
             user_id: user,
@@ -379,43 +391,42 @@ impl Settling {
             subject: self.person.subject.clone(),
             linked_at: now,
         };
-        identity::Entity::add(&**tx, row).await?;
-        let joined = joining::join(tx, &self.clock, user, &way, now).await?;
+        identity::Entity::add(&**c.tx(), row).await?;
+        let joined = enters(c, &way, user).await?;
         Ok(joined.then_some((user, way.tenant, identity)))
     }
 
     /// An account that is there already. It joins where it may; else it goes where it was last.
     async fn known(
         &self,
-        tx: &Tx,
+        c: &mut Command,
         known: identity::Model,
-        invited: Option<joining::Way>,
+        invited: Option<Way>,
         email: Option<String>,
-        now: DateTime<Utc>,
     ) -> Result<Option<Account>, CommandError> {
         let user = user::Entity::anywhere(SCOPE)
             .filter(user::Column::Id.eq(known.user_id))
             .filter(user::Column::IsActive.eq(true))
-            .one(&**tx)
+            .one(&**c.tx())
             .await?;
         let Some(user) = user else { return Ok(None) };
         // A managed account is of its tenant for ever.
         let is_free = user.managed_tenant_id.is_none();
         if let Some(way) = invited.filter(|_| is_free)
-            && joining::join(tx, &self.clock, user.id, &way, now).await?
+            && enters(c, &way, user.id).await?
         {
             return Ok(Some((user.id, way.tenant, known.id)));
         }
-        let there = memberships_of(SCOPE, &**tx, user.id).await?;
+        let there = memberships_of(SCOPE, &**c.tx(), user.id).await?;
         if let Some((_, tenant)) = there.first() {
             return Ok(Some((user.id, tenant.id, known.id)));
         }
         let way = match email.filter(|_| is_free) {
-            Some(email) => joining::by_domain(tx, &email, &self.believed_for).await?,
+            Some(email) => joining::by_domain(c.tx(), &email, &self.believed_for).await?,
             None => None,
         };
         let Some(way) = way else { return Ok(None) };
-        let joined = joining::join(tx, &self.clock, user.id, &way, now).await?;
+        let joined = enters(c, &way, user.id).await?;
         Ok(joined.then_some((user.id, way.tenant, known.id)))
     }
 

@@ -236,4 +236,4 @@ macro_rules! in_order {
     )*};
 }
 
-in_order!(change, booking, audit_pending);
+in_order!(change, booking);

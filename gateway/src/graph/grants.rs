@@ -3,6 +3,7 @@
 use adapters::sealing;
 use auth::{Refresh, SignIn, SignedIn};
 use entities::{CommandError, Refusal};
+use resolvers::errors::codes;
 use serde_json::Value;
 
 use super::{AppGraph, refused};
@@ -20,8 +21,9 @@ impl Issuer for AppGraph {
         self.till
             .take(Payer::Address(counted_as(client.address)), COST)?;
         let context = self.request_context(client);
+        let address = context.address;
         let secret = |given: &Secret| sealing::Secret::new(given.expose());
-        let signed_in = match grant {
+        let (action, signed_in) = match grant {
             Grant::Password {
                 username,
                 password,
@@ -32,7 +34,7 @@ impl Issuer for AppGraph {
                     password: secret(&password),
                     tenant,
                 };
-                self.authority.sign_in(given, context).await
+                ("signIn", self.authority.sign_in(given, context).await)
             }
             Grant::RefreshToken {
                 refresh_token,
@@ -42,9 +44,16 @@ impl Issuer for AppGraph {
                     refresh_token: secret(&refresh_token),
                     tenant,
                 };
-                self.authority.refresh_session(given, context).await
+                let pair = self.authority.refresh_session(given, context).await;
+                ("refreshSession", pair)
             }
         };
+        // The same in the audit log, whichever way it came; nobody is known here, whatever stands in a header.
+        if let Err(error) = &signed_in
+            && !codes(error).is_empty()
+        {
+            self.authority.refused_nobody(action, address);
+        }
         let SignedIn {
             access_token,
             refresh_token,

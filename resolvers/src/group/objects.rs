@@ -115,10 +115,6 @@ impl Group {
 
     /// Its members by name, with those of the groups around it. Who was made a member of several of these is there several times,
     /// each time as what he is by that one.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are the arguments of the field"
-    )]
     async fn members(
         &self,
         ctx: &Context<'_>,

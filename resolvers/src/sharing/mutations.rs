@@ -11,6 +11,10 @@ use crate::{
 
 /// With whom something is shared: exactly one of these.
 #[derive(OneofObject)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "they are the names of the input's fields"
+)]
 pub enum GranteeInput {
     /// The id of a user of the tenant.
     UserId(ID),

@@ -72,10 +72,6 @@ impl Tenant {
 
     /// Who belongs to it, suspended ones included, by name. Null for those who may not manage members, and of a tenant that is
     /// not the one asked in.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are the arguments of the field"
-    )]
     async fn members(
         &self,
         ctx: &Context<'_>,
@@ -280,10 +276,6 @@ impl Tenant {
     }
 
     /// Who did what in it, newest first. Null for those who may not read it, and of a tenant that is not the one asked in.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are the arguments of the field"
-    )]
     async fn audit_log(
         &self,
         ctx: &Context<'_>,

@@ -433,7 +433,7 @@ async fn an_invitation_tells_who_made_it_and_where_it_leads() {
         .write(async |tx| {
             entities::invitation_group::Entity::add(&**tx, group)
                 .await
-                .unwrap()
+                .unwrap();
         })
         .await;
     let seen = people.house.ask(&people.bob, document, json!({})).await;
