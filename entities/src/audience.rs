@@ -53,12 +53,6 @@ pub struct Shared {
 pub enum Grantee {
     /// A user.
     User(UserId),
-    /// Whether this user is the owner.
-    #[must_use]
-    pub fn is_owned_by(&self, user: UserId) -> bool {
-        self.owner == user
-    }
-
     /// The members of a group, which is named with those around it.
     Group(Vec<GroupId>),
     /// Everybody in the tenant.
@@ -92,6 +86,12 @@ impl Audience {
     #[must_use]
     pub fn owner(owner: UserId) -> Self {
         Self::new(owner, Visibility::Private)
+    }
+
+    /// Whether this user is the owner.
+    #[must_use]
+    pub fn is_owned_by(&self, user: UserId) -> bool {
+        self.owner == user
     }
 
     /// The members of a group, which is named with those around it, and whoever manages members.

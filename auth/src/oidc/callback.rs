@@ -11,7 +11,7 @@ use adapters::{
 };
 use chrono::{DateTime, Utc};
 use entities::{
-    CommandError, IdentityId, TenantId, Tx, UserId, UserKind,
+    CommandError, IdentityId, TenantId, Tx, UserId, UserKind, Within,
     db::{self, failure},
     identity, oidc_flow,
     query::*,
@@ -253,7 +253,8 @@ impl Authority {
 
     async fn settle(&self, settling: Settling) -> Result<bool, CommandError> {
         let log = &self.0.log;
-        log.command(move |c| Box::pin(settling.settle(c))).await
+        log.command(Within::System(SCOPE), move |c| Box::pin(settling.settle(c)))
+            .await
     }
 }
 

@@ -119,8 +119,7 @@ impl Change {
     pub fn is_of_standing(&self, user: UserId) -> bool {
         let of_him = |audience: &Audience| audience.is_owned_by(user);
         let span = &self.span;
-        self.kind == ResourceKind::Membership
-            && (span.before.iter().chain(&span.after)).any(of_him)
+        self.kind == ResourceKind::Membership && (span.before.iter().chain(&span.after)).any(of_him)
     }
 
     /// What it was for whoever asks by `scope`, in the tenant; `None`: nothing that he could see. What comes into his sight is
