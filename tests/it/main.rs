@@ -3,6 +3,7 @@
 //! `WEFT_TEST_DATABASE` chooses the database (`sqlite`, the default, or the address of a PostgreSQL cluster), `WEFT_BIN` the binary,
 //! `WEFT_TEST_OIDC` the harness of OpenID providers.
 
+mod access;
 mod attacks;
 mod branches;
 mod changes;

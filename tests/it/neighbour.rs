@@ -25,7 +25,7 @@ pub async fn db(scene: &Scene) -> Db {
 }
 
 /// Somebody with the owner's password who accepts an invitation that `inviter` makes.
-async fn invited(scene: &Scene, inviter: &Client, email: &str, role: Role) -> Client {
+pub async fn invited(scene: &Scene, inviter: &Client, email: &str, role: Role) -> Client {
     let role = format!("{role:?}").to_uppercase();
     let document = format!(
         "mutation {{ createInvitation(input: {{ role: {role} }}) {{ token errors {{ code message }} }} }}"
