@@ -287,7 +287,10 @@ async fn thing(world: &World, chance: &mut Chance, n: usize) -> Thing {
             }
         };
         let input = json!({ "id": thing.id, "with": grantee, "access": ACCESS[access] });
-        if did(client, "share", input, "resource { __typename }").await.is_some() {
+        if did(client, "share", input, "resource { __typename }")
+            .await
+            .is_some()
+        {
             thing.shares.retain(|(other, _)| *other != with);
             thing.shares.push((with, access));
         }

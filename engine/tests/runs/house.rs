@@ -17,8 +17,8 @@ use engine::{
 };
 use entities::{
     AgentId, AgentSpec, AgentVersionId, ConversationId, Db, MessageId, ModelHealthStatus, ModelId,
-    ModelKind, ModelProvider, Names, Parts, RunId, Scope, SystemScope, Visibility, WorkerId, agent,
-    agent_version, db::Location, llm_model, message, query::*, run,
+    ModelKind, ModelProvider, Names, Parts, RunId, Scope, SystemScope, Visibility, Within,
+    WorkerId, agent, agent_version, db::Location, llm_model, message, query::*, run,
 };
 use events::{Log, LogOptions};
 use providers::Providers;
@@ -236,9 +236,11 @@ impl House {
             updated_at: now,
             deleted_at: None,
         };
-        let db = self.db().owner(SYSTEM);
-        agent::Entity::add(db, row).await.unwrap();
-        agent_version::Entity::add(db, version).await.unwrap();
+        // In one transaction, as they name each other.
+        let tx = self.db().begin(Within::Owner(SYSTEM)).await.unwrap();
+        agent::Entity::add(&*tx, row).await.unwrap();
+        agent_version::Entity::add(&*tx, version).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// A model of the scripted provider's.

@@ -6,7 +6,8 @@ use chrono::TimeDelta;
 use engine::{EngineOptions, send::Sent};
 use entities::{
     AgentId, AgentVersionId, MembershipId, ModelId, RunErrorKind, RunStatus, Scope, TenantId,
-    ToolCallStatus, agent, agent_version, llm_model, membership, query::*, run, tenant, tool_call,
+    ToolCallStatus, Within, agent, agent_version, llm_model, membership, query::*, run, tenant,
+    tool_call,
 };
 use support::provider::{Step, Turn, Usage};
 
@@ -30,24 +31,28 @@ struct Neighbour {
 impl House {
     /// Another tenant of the same person's, with copies of the agent and of a model.
     async fn another_tenant(&self, model: ModelId) -> Neighbour {
-        let (clock, db) = (self.engine.clock(), self.db().owner(SYSTEM));
+        let clock = self.engine.clock();
+        let tx = self.db().begin(Within::Owner(SYSTEM)).await.unwrap();
         let id = TenantId(clock.uuid());
-        let row = tenant::Entity::anywhere(SYSTEM).one(db).await.unwrap();
+        let row = tenant::Entity::anywhere(SYSTEM).one(&*tx).await.unwrap();
         let row = tenant::Model {
             id,
             slug: "mill".into(),
             ..row.unwrap()
         };
-        tenant::Entity::add(db, row).await.unwrap();
-        let row = membership::Entity::anywhere(SYSTEM).one(db).await.unwrap();
+        tenant::Entity::add(&*tx, row).await.unwrap();
+        let row = membership::Entity::anywhere(SYSTEM)
+            .one(&*tx)
+            .await
+            .unwrap();
         let row = membership::Model {
             id: MembershipId(clock.uuid()),
             tenant_id: id,
             ..row.unwrap()
         };
-        membership::Entity::add(db, row).await.unwrap();
+        membership::Entity::add(&*tx, row).await.unwrap();
         let version = AgentVersionId(clock.uuid());
-        let row = agent::Entity::anywhere(SYSTEM).one(db).await.unwrap();
+        let row = agent::Entity::anywhere(SYSTEM).one(&*tx).await.unwrap();
         let row = agent::Model {
             id: AgentId(clock.uuid()),
             tenant_id: id,
@@ -55,18 +60,18 @@ impl House {
             ..row.unwrap()
         };
         let agent = row.id;
-        agent::Entity::add(db, row).await.unwrap();
-        let row = agent_version::Entity::anywhere(SYSTEM).one(db).await;
+        agent::Entity::add(&*tx, row).await.unwrap();
+        let row = agent_version::Entity::anywhere(SYSTEM).one(&*tx).await;
         let row = agent_version::Model {
             id: version,
             tenant_id: id,
             agent_id: agent,
             ..row.unwrap().unwrap()
         };
-        agent_version::Entity::add(db, row).await.unwrap();
+        agent_version::Entity::add(&*tx, row).await.unwrap();
         let row = llm_model::Entity::anywhere(SYSTEM)
             .filter(llm_model::Column::Id.eq(model))
-            .one(db)
+            .one(&*tx)
             .await
             .unwrap();
         let row = llm_model::Model {
@@ -75,7 +80,8 @@ impl House {
             ..row.unwrap()
         };
         let model = row.id;
-        llm_model::Entity::add(db, row).await.unwrap();
+        llm_model::Entity::add(&*tx, row).await.unwrap();
+        tx.commit().await.unwrap();
         let (user, role) = (self.scope.user(), self.scope.role());
         let (permissions, principal) = (self.scope.permissions(), self.scope.principal());
         Neighbour {

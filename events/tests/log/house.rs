@@ -5,7 +5,7 @@ use std::time::Duration;
 use adapters::{clock::SystemClock, tasks::Tasks};
 use entities::{
     Backend, CommandError, ConversationId, Db, MessageId, Permissions, RunId, RunStatus,
-    RunTrigger, SystemScope, TenantId, Usage, UserId, db::Location, query::*, run,
+    RunTrigger, SystemScope, TenantId, Usage, UserId, conversation, db::Location, query::*, run,
 };
 use events::{Delta, Draft, Kind, Log, LogOptions, Payload, Record, RunLog, read};
 use support::{
@@ -156,9 +156,30 @@ impl House {
             first_token_at: None,
             finished_at: None,
         };
-        run::Entity::add(self.log.db().owner(SYSTEM), row)
-            .await
-            .unwrap();
+        let db = self.log.db().owner(SYSTEM);
+        let talk = conversation::Model {
+            id: ConversationId(stream),
+            tenant_id: tenant,
+            owner_id: row.user_id,
+            reach: None,
+            agent_id: None,
+            title: None,
+            title_by_person: false,
+            title_due_at: None,
+            title_failures: 0,
+            is_indexed: true,
+            is_archived: false,
+            leaf_id: None,
+            last_message_id: None,
+            active_run_id: Some(id),
+            last_queue_no: 1,
+            last_activity_at: now,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        conversation::Entity::add(db, talk).await.unwrap();
+        run::Entity::add(db, row).await.unwrap();
         (stream, id, self.log.open(tenant, stream, (id, 1), 0, 0))
     }
 
