@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, Utc};
 use entities::{
     AgentId, ConversationId, Db, MessageId, MessageRole, MessageStatus, Part, Parts, Permission,
     Permissions, Principal, Role, RunId, RunStatus, RunTrigger, Scope, SessionId, SystemScope,
-    TenantId, Tx, Usage, UserId, agent, conversation,
+    TenantId, Tx, Usage, UserId, agent, agent_version, conversation,
     db::Location,
     message,
     page::{Key, Page},
@@ -86,6 +86,51 @@ impl House {
 
 fn at(minute: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + Duration::minutes(minute)
+}
+
+/// The agent of those that have one, with its version.
+async fn weaver(tx: &Tx) {
+    let row = agent::Model {
+        group_id: None,
+        reach: None,
+        id: AGENT,
+        tenant_id: TENANT,
+        owner_id: OWNER,
+        slug: "a".into(),
+        name: "A".into(),
+        description: String::new(),
+        visibility: entities::Visibility::Tenant,
+        is_enabled: true,
+        draft: entities::AgentSpec {
+            instructions: String::new(),
+            greeting: None,
+            starters: Vec::new(),
+            temperature: None,
+            max_output_tokens: None,
+            max_steps: 1,
+        },
+        draft_model_id: None,
+        draft_updated_at: at(0),
+        version_id: entities::AgentVersionId(Uuid::from_u128(5)),
+        uses: 0,
+        created_at: at(0),
+        updated_at: at(0),
+        deleted_at: None,
+    };
+    let version = agent_version::Model {
+        id: row.version_id,
+        tenant_id: TENANT,
+        agent_id: AGENT,
+        number: 1,
+        name: None,
+        notes: None,
+        spec: row.draft.clone(),
+        model_id: None,
+        published_by: OWNER,
+        published_at: at(0),
+    };
+    agent::Entity::add(&**tx, row).await.unwrap();
+    agent_version::Entity::add(&**tx, version).await.unwrap();
 }
 
 fn talk(n: u128, agent: Option<AgentId>, title: Option<&str>) -> conversation::Model {
@@ -402,6 +447,7 @@ async fn lists_of_conversations() {
     };
     house
         .write(async |tx| {
+            weaver(tx).await;
             conversation::Entity::add_all(&**tx, rows).await.unwrap();
             conversation::Entity::add_all(&**tx, vec![gone, stranger])
                 .await
@@ -532,33 +578,6 @@ async fn lists_of_runs() {
     let house = House::new().await;
     let talks = [talk(1, Some(AGENT), None), talk(2, Some(AGENT), None)];
     let (here, there) = (talks[0].id, talks[1].id);
-    let row = agent::Model {
-        group_id: None,
-        reach: None,
-        id: AGENT,
-        tenant_id: TENANT,
-        owner_id: OWNER,
-        slug: "a".into(),
-        name: "A".into(),
-        description: String::new(),
-        visibility: entities::Visibility::Tenant,
-        is_enabled: true,
-        draft: entities::AgentSpec {
-            instructions: String::new(),
-            greeting: None,
-            starters: Vec::new(),
-            temperature: None,
-            max_output_tokens: None,
-            max_steps: 1,
-        },
-        draft_model_id: None,
-        draft_updated_at: at(0),
-        version_id: entities::AgentVersionId(Uuid::from_u128(5)),
-        uses: 0,
-        created_at: at(0),
-        updated_at: at(0),
-        deleted_at: None,
-    };
     let runs = vec![
         asked(1, here, RunStatus::Completed, 1),
         asked(2, here, RunStatus::Running, 2),
@@ -572,7 +591,7 @@ async fn lists_of_runs() {
             conversation::Entity::add_all(&**tx, talks.to_vec())
                 .await
                 .unwrap();
-            agent::Entity::add(&**tx, row).await.unwrap();
+            weaver(tx).await;
             run::Entity::add_all(&**tx, runs).await.unwrap();
         })
         .await;
@@ -648,6 +667,7 @@ async fn others_see_nothing() {
     let here = mine.id;
     house
         .write(async |tx| {
+            weaver(tx).await;
             conversation::Entity::add(&**tx, mine).await.unwrap();
             message::Entity::add(&**tx, said(here, TREE[0]))
                 .await
