@@ -12,7 +12,7 @@ assert.equal(page.status, 200);
 assert.match(page.headers.get("content-type"), /^(text\/plain|application\/graphql)\b/);
 assert(committed === (await page.text()), "/schema.graphql is not schema/schema.graphql");
 
-const query = getIntrospectionQuery({ specifiedByUrl: true, directiveIsRepeatable: true, inputValueDeprecation: true });
+const query = getIntrospectionQuery({ specifiedByUrl: true, directiveIsRepeatable: true, inputValueDeprecation: true, oneOf: true });
 const answer = await fetch(`${weft}/graphql`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ query }) });
 const { data, errors } = await answer.json();
 assert.equal(errors, undefined, JSON.stringify(errors));
